@@ -1,0 +1,71 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParse(t *testing.T) {
+	for name, tc := range map[string]struct {
+		in   string
+		want Config
+		err  string
+	}{
+		"empty":          {in: "", want: Default()},
+		"comment only":   {in: "# nothing\n", want: Default()},
+		"all":            {in: "dry_run: true\non_success: poweroff\non_failure: reboot\ncountdown: 90s\nall_matching: true\n", want: Config{true, PowerOff, Reboot, 90 * time.Second, true}},
+		"partial":        {in: "countdown: 0s", want: Config{OnSuccess: Reboot, OnFailure: Wait}},
+		"misspelt field": {in: "dryrun: true", err: "dryrun"},
+		"bad action":     {in: "on_success: explode", err: "explode"},
+		"bad countdown":  {in: "countdown: -1s", err: "out of range"},
+		"not yaml":       {in: "dry_run: [", err: "configuration"},
+		"too large":      {in: strings.Repeat("#", sizeLimit+1), err: "more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Parse([]byte(tc.in))
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Fatalf("error %v does not mention %q", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != tc.want {
+				t.Fatalf("got %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestMarshalRoundTrip(t *testing.T) {
+	want := Config{DryRun: true, OnSuccess: Wait, OnFailure: PowerOff, Countdown: 3 * time.Second, AllMatching: true}
+	data, err := want.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(data)
+	if err != nil || got != want {
+		t.Fatalf("got %+v, %v from\n%s", got, err, data)
+	}
+	if _, err := (Config{Countdown: -1}).Marshal(); err == nil {
+		t.Fatal("an invalid configuration was written")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	seed, err := Default().Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte("countdown: 1h\n---\nx: &a [*a]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse(data)
+		if err == nil && c.Validate() != nil {
+			t.Fatalf("accepted %+v", c)
+		}
+	})
+}
