@@ -1,0 +1,58 @@
+package initramfs
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/u-root/u-root/pkg/cpio"
+)
+
+// Agent returns the archive with the agent as /init, the mount points and device nodes that it needs
+// before it has mounted anything, and the extra files, compressed with zstd.
+//
+// Compressed, because the media is smaller by two thirds of the agent and firmware reads from a CD or a
+// stick more slowly than the kernel decompresses: see BENCHMARK in agent_test.go for the figures.
+func Agent(agent []byte, extra ...File) ([]byte, error) {
+	if !bytes.HasPrefix(agent, []byte(elf.ELFMAG)) {
+		return nil, errors.New("initramfs: the agent is not an ELF program: build it with GOOS=linux GOARCH=amd64")
+	}
+	records := []cpio.Record{
+		File{Name: "init", Mode: 0o755, Data: agent}.record(),
+		// The kernel opens /dev/console for /init before anything is mounted; without it the agent's first
+		// words are lost. The others are for an agent that fails to mount devtmpfs.
+		cpio.CharDev("dev/console", 0o600, 5, 1),
+		cpio.CharDev("dev/kmsg", 0o600, 1, 11),
+		cpio.CharDev("dev/null", 0o666, 1, 3),
+	}
+	for _, dir := range []string{"dev", "mnt", "proc", "run", "sys", "tmp"} {
+		records = append(records, cpio.Directory(dir, 0o755))
+	}
+	for _, f := range extra {
+		records = append(records, f.record())
+	}
+	plain, err := archive(records)
+	if err != nil {
+		return nil, err
+	}
+	packed, err := compress(plain)
+	if err != nil {
+		return nil, fmt.Errorf("initramfs: compress the agent: %w", err)
+	}
+	return packed, nil
+}
+
+// compress makes one zstd frame (RFC 8878). The kernel's decoder takes windows of up to 128 MiB
+// (lib/decompress_unzstd.c); 8 MiB is what every decoder must take.
+func compress(data []byte) ([]byte, error) {
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(8<<20))
+	if err != nil {
+		return nil, err
+	}
+	return enc.EncodeAll(data, nil), enc.Close()
+}

@@ -1,0 +1,144 @@
+package initramfs
+
+import (
+	"bytes"
+	"fmt"
+	"runtime"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/u-root/u-root/pkg/cpio"
+)
+
+// Modules returns the archive with a selection's modules below lib/modules/<version> and the tables that
+// find them, in the text formats of depmod(8).
+//
+// The archive is not compressed, but every module in it is, with zstd: the kernel only copies the archive,
+// and the agent decompresses just those modules that this machine's devices ask for.
+func Modules(sel *Selection) ([]byte, error) {
+	if len(sel.Modules) == 0 {
+		return nil, fmt.Errorf("initramfs: kernel %s: %w", sel.Version, ErrNoModules)
+	}
+	packed := make([][]byte, len(sel.Modules))
+	if err := inParallel(len(sel.Modules), func(i int) (err error) {
+		packed[i], err = compress(sel.Modules[i].Data)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("initramfs: compress modules: %w", err)
+	}
+
+	root := "lib/modules/" + sel.Version + "/"
+	var records []cpio.Record
+	for i, m := range sel.Modules {
+		records = append(records, File{Name: root + m.Path + ".zst", Data: packed[i]}.record())
+	}
+	for name, data := range map[string][]byte{
+		"modules.dep":     sel.dep(),
+		"modules.alias":   sel.alias(),
+		"modules.softdep": sel.softdep(),
+		"modules.builtin": []byte(strings.Join(sel.builtin, "\n") + "\n"),
+	} {
+		records = append(records, File{Name: root + name, Data: data}.record())
+	}
+	return archive(records)
+}
+
+// dep is modules.dep: a module's path, a colon, and the paths of all modules that it needs, those that
+// must be loaded first at the end.
+func (sel *Selection) dep() []byte {
+	byName := map[string]*Module{}
+	for _, m := range sel.Modules {
+		byName[m.Info.Name] = m
+	}
+	var out bytes.Buffer
+	for _, m := range sel.Modules {
+		var order []*Module // deepest first
+		seen := map[*Module]bool{m: true}
+		var visit func(*Module)
+		visit = func(m *Module) {
+			for _, dep := range m.Info.Depends {
+				d := byName[dep]
+				if d == nil || seen[d] { // nil: built in
+					continue
+				}
+				seen[d] = true
+				visit(d)
+				order = append(order, d)
+			}
+		}
+		visit(m)
+		fmt.Fprintf(&out, "%s.zst:", m.Path)
+		for i := len(order) - 1; i >= 0; i-- {
+			fmt.Fprintf(&out, " %s.zst", order[i].Path)
+		}
+		out.WriteByte('\n')
+	}
+	return out.Bytes()
+}
+
+func (sel *Selection) alias() []byte {
+	var lines []string
+	for _, m := range sel.Modules {
+		for _, a := range m.Info.Alias {
+			if strings.ContainsAny(a, " \t\n") {
+				continue // depmod drops them too: the table's columns are parted by blanks
+			}
+			lines = append(lines, "alias "+a+" "+m.Info.Name)
+		}
+	}
+	return table("# Aliases extracted from modules themselves.", lines)
+}
+
+func (sel *Selection) softdep() []byte {
+	var lines []string
+	for _, m := range sel.Modules {
+		if len(m.Info.SoftPre)+len(m.Info.SoftPost) == 0 {
+			continue
+		}
+		line := "softdep " + m.Info.Name
+		if len(m.Info.SoftPre) > 0 {
+			line += " pre: " + strings.Join(m.Info.SoftPre, " ")
+		}
+		if len(m.Info.SoftPost) > 0 {
+			line += " post: " + strings.Join(m.Info.SoftPost, " ")
+		}
+		lines = append(lines, line)
+	}
+	return table("# Soft dependencies extracted from modules themselves.", lines)
+}
+
+func table(heading string, lines []string) []byte {
+	sort.Strings(lines)
+	return []byte(heading + "\n" + strings.Join(append(lines, ""), "\n"))
+}
+
+// inParallel calls f for 0…n-1 on every processor and returns one of the errors.
+func inParallel(n int, f func(int) error) error {
+	next := make(chan int)
+	errs := make(chan error, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for range cap(errs) {
+		wg.Go(func() {
+			var first error
+			for i := range next {
+				if err := f(i); err != nil && first == nil {
+					first = err
+				}
+			}
+			errs <- first
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
