@@ -1,0 +1,131 @@
+package remediate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+)
+
+// errLinked marks a path that runs through a link or reparse point.
+var errLinked = errors.New("is a link or reparse point, which is never followed")
+
+// lookup finds name in the directory dir as Windows would: in any case, the
+// exact spelling preferred. It returns the path and the entry's own type, a link
+// not followed, and an error that is fs.ErrNotExist where there is none.
+func lookup(fsys fs.FS, dir, name string) (string, fs.FileInfo, error) {
+	exact := path.Join(dir, name)
+	info, err := fs.Lstat(fsys, exact)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return exact, info, err
+	}
+	entries, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, e := range entries {
+		if !sameName(e.Name(), name) {
+			continue
+		}
+		p := path.Join(dir, e.Name())
+		info, err := fs.Lstat(fsys, p)
+		return p, info, err
+	}
+	return "", nil, &fs.PathError{Op: "find", Path: exact, Err: fs.ErrNotExist}
+}
+
+// lookupPath walks a slash-separated path with [lookup]. Every part but the last
+// must be a real directory: a link on the way is errLinked.
+func lookupPath(fsys fs.FS, dir string, parts ...string) (string, fs.FileInfo, error) {
+	var info fs.FileInfo
+	for i, part := range parts {
+		p, fi, err := lookup(fsys, dir, part)
+		if err != nil {
+			return "", nil, err
+		}
+		if i < len(parts)-1 && !fi.IsDir() {
+			if fi.Mode().IsRegular() {
+				return "", nil, &fs.PathError{Op: "find", Path: p, Err: fs.ErrNotExist}
+			}
+			return p, fi, &fs.PathError{Op: "find", Path: p, Err: errLinked}
+		}
+		dir, info = p, fi
+	}
+	return dir, info, nil
+}
+
+// openRegular opens a file after making sure that it is one: opening a device or
+// a pipe could hang, and a link could lead elsewhere.
+func openRegular(fsys fs.FS, name string) (fs.File, fs.FileInfo, error) {
+	info, err := fs.Lstat(fsys, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, &fs.PathError{Op: "open", Path: name, Err: notRegular(info.Mode())}
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+func notRegular(m fs.FileMode) error {
+	if m.IsDir() {
+		return errors.New("is a directory")
+	}
+	if m&(fs.ModeSymlink|fs.ModeIrregular) != 0 {
+		return errLinked
+	}
+	return fmt.Errorf("is not a regular file (%v)", m.Type())
+}
+
+// content is what one pass over a file tells.
+type content struct {
+	head     []byte // the first bytes, as many as asked for
+	allZeros bool   // not empty and nothing but zeros
+	size     int64
+	sha256   string
+}
+
+// readContent reads a file once: its first bytes, its hash and whether it is all
+// zeros.
+func readContent(ctx context.Context, r io.Reader, head int) (*content, error) {
+	c := &content{allZeros: true}
+	h := sha256.New()
+	buf := make([]byte, 64<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n, err := r.Read(buf)
+		b := buf[:n]
+		if missing := head - len(c.head); missing > 0 {
+			c.head = append(c.head, b[:min(missing, n)]...)
+		}
+		if c.allZeros {
+			for _, x := range b {
+				if x != 0 {
+					c.allZeros = false
+					break
+				}
+			}
+		}
+		h.Write(b)
+		c.size += int64(n)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	c.allZeros = c.allZeros && c.size > 0
+	c.sha256 = hex.EncodeToString(h.Sum(nil))
+	return c, nil
+}

@@ -1,0 +1,115 @@
+package remediate
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+// FileState says where a file of a manifest lies now.
+type FileState string
+
+const (
+	// StateQuarantined is a file that lies in the quarantine.
+	StateQuarantined FileState = "quarantined"
+	// StateInPlace is a file that is not in the quarantine while something
+	// lies at its old place: it was never moved, or was restored.
+	StateInPlace FileState = "in place"
+	// StateBoth is a file in the quarantine while something lies at its old
+	// place too, as after the vendor brought a corrected one.
+	StateBoth FileState = "replaced"
+	// StateMissing is a file that lies at neither place.
+	StateMissing FileState = "missing"
+)
+
+// Record is one run found in a quarantine.
+type Record struct {
+	// Dir is the folder of the run on the volume.
+	Dir string `json:"dir"`
+	// Manifest is nil where it could not be read; Problem then says why.
+	Manifest *Manifest `json:"manifest,omitempty"`
+	Problem  string    `json:"problem,omitempty"`
+	// States has one entry for each of Manifest.Files.
+	States []FileState `json:"states,omitempty"`
+}
+
+// Moved counts the files of the run that lie in the quarantine.
+func (r *Record) Moved() int {
+	n := 0
+	for _, s := range r.States {
+		if s == StateQuarantined || s == StateBoth {
+			n++
+		}
+	}
+	return n
+}
+
+// Runs lists what earlier runs left on a volume, the oldest first. A volume that
+// was never healed has none.
+func Runs(fsys fs.FS) ([]Record, error) {
+	base, info, err := lookupPath(fsys, ".", quarantineParts()...)
+	if isNotExist(err) {
+		return nil, nil
+	}
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "enter", Path: base, Err: notRegularDir(info.Mode())}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look into the quarantine: %w", err)
+	}
+	entries, err := fs.ReadDir(fsys, base)
+	if err != nil {
+		return nil, fmt.Errorf("look into the quarantine: %w", err)
+	}
+	var records []Record
+	for _, e := range entries {
+		if !e.IsDir() || !runNamePattern.MatchString(e.Name()) {
+			continue
+		}
+		r := Record{Dir: path.Join(base, e.Name())}
+		if r.Manifest, err = readManifest(fsys, r.Dir); err != nil {
+			r.Problem = err.Error()
+		} else {
+			for i := range r.Manifest.Files {
+				r.States = append(r.States, stateOf(fsys, r.Dir, &r.Manifest.Files[i]))
+			}
+		}
+		records = append(records, r)
+	}
+	slices.SortFunc(records, func(a, b Record) int { return strings.Compare(a.Dir, b.Dir) })
+	return records, nil
+}
+
+// Healed lists the earlier runs that have files in the quarantine, so that a
+// machine booted again can say what was done.
+func Healed(fsys fs.FS) ([]Record, error) {
+	records, err := Runs(fsys)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(records, func(r Record) bool { return r.Moved() == 0 }), nil
+}
+
+func stateOf(fsys fs.FS, runDir string, e *ManifestEntry) FileState {
+	in := present(fsys, path.Join(runDir, e.Quarantined))
+	old := present(fsys, e.Path)
+	switch {
+	case in && old:
+		return StateBoth
+	case in:
+		return StateQuarantined
+	case old:
+		return StateInPlace
+	}
+	return StateMissing
+}
+
+// present reports whether anything lies at p, in any case, through directories
+// only.
+func present(fsys fs.FS, p string) bool {
+	dirs, name := splitDir(p)
+	_, _, err := lookupPath(fsys, ".", append(dirs, name)...)
+	return err == nil
+}

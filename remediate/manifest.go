@@ -1,0 +1,166 @@
+package remediate
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// ManifestSchema names the JSON form of a [Manifest].
+const ManifestSchema = "bootmend.quarantine/v1"
+
+const (
+	maxManifestSize  = 16 << 20
+	maxManifestFiles = 20000
+)
+
+// Manifest is the record that lies in a run's quarantine folder. It is written
+// before the first file moves and never changed, so it tells what was planned;
+// what was done is told by where each file lies (see [FileState]).
+type Manifest struct {
+	Schema      string          `json:"schema"`
+	ToolVersion string          `json:"tool_version"`
+	Run         string          `json:"run"` // identifier
+	Time        time.Time       `json:"time"`
+	Machine     Identity        `json:"machine"`
+	Policy      Policy          `json:"policy,omitempty"`
+	Packs       []PackRef       `json:"packs,omitempty"`
+	Files       []ManifestEntry `json:"files"`
+}
+
+// ManifestEntry is one file of a [Manifest].
+type ManifestEntry struct {
+	// Path is where the file was, relative to the volume.
+	Path string `json:"path"`
+	// Quarantined is where it goes, relative to the manifest: always Path
+	// with ".quarantined" behind it.
+	Quarantined string   `json:"quarantined"`
+	Size        int64    `json:"size"`
+	SHA256      string   `json:"sha256"`
+	Times       Times    `json:"times"`
+	Rules       []string `json:"rules"`
+	Reason      string   `json:"reason"`
+}
+
+func newManifest(run Run, plan *Plan, actions []Action) *Manifest {
+	m := &Manifest{
+		Schema: ManifestSchema, ToolVersion: run.ToolVersion, Run: run.ID, Time: run.Time.UTC(),
+		Machine: run.Machine, Policy: plan.Policy, Packs: plan.Packs, Files: []ManifestEntry{},
+	}
+	for _, a := range actions {
+		m.add(a)
+	}
+	return m
+}
+
+func (m *Manifest) add(a Action) {
+	m.Files = append(m.Files, ManifestEntry{
+		Path: a.Path, Quarantined: quarantinedName(a.Path), Size: a.Size, SHA256: a.SHA256,
+		Times: a.Times, Rules: a.Rules, Reason: a.Reason,
+	})
+}
+
+func (m *Manifest) entry(p string) *ManifestEntry {
+	for i := range m.Files {
+		if m.Files[i].Path == p {
+			return &m.Files[i]
+		}
+	}
+	return nil
+}
+
+func (m *Manifest) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode the manifest: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// ParseManifest reads a manifest and refuses one whose paths could lead out of
+// the volume or out of its own folder. Fields that it does not know are ignored:
+// a newer program may have written them.
+func ParseManifest(data []byte) (*Manifest, error) {
+	if len(data) > maxManifestSize {
+		return nil, fmt.Errorf("manifest: larger than %d bytes", maxManifestSize)
+	}
+	var m Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("manifest: not valid JSON: %w", err)
+	}
+	if m.Schema != ManifestSchema {
+		return nil, fmt.Errorf("manifest: schema %q is not supported: expected %s", m.Schema, ManifestSchema)
+	}
+	if len(m.Files) > maxManifestFiles {
+		return nil, fmt.Errorf("manifest: more than %d files", maxManifestFiles)
+	}
+	seen := make(map[string]bool, len(m.Files))
+	for i := range m.Files {
+		e := &m.Files[i]
+		if err := checkVolumePath(e.Path); err != nil {
+			return nil, fmt.Errorf("manifest: file %d: %w", i+1, err)
+		}
+		if seen[e.Path] {
+			return nil, fmt.Errorf("manifest: file %d: path %q appears twice", i+1, e.Path)
+		}
+		seen[e.Path] = true
+		if e.Quarantined != quarantinedName(e.Path) {
+			return nil, fmt.Errorf("manifest: file %d: quarantined as %q, expected %q", i+1, e.Quarantined, quarantinedName(e.Path))
+		}
+		if b, err := hex.DecodeString(e.SHA256); err != nil || len(b) != 32 || e.SHA256 != strings.ToLower(e.SHA256) {
+			return nil, fmt.Errorf("manifest: file %d: sha256 is not 64 lower-case hexadecimal digits", i+1)
+		}
+		if e.Size < 0 {
+			return nil, fmt.Errorf("manifest: file %d: negative size", i+1)
+		}
+	}
+	return &m, nil
+}
+
+// checkVolumePath refuses a path that is not a plain one below the volume, on any
+// platform that may read it.
+func checkVolumePath(p string) error {
+	if !fs.ValidPath(p) || p == "." || strings.ContainsAny(p, "\\\x00") || !filepath.IsLocal(filepath.FromSlash(p)) {
+		return fmt.Errorf("path %q does not lie on the volume", p)
+	}
+	if strings.Contains(p, ":") {
+		return fmt.Errorf("path %q holds a colon, which no Windows name has", p)
+	}
+	return nil
+}
+
+// readManifest reads the manifest of a run directory.
+func readManifest(fsys fs.FS, runDir string) (*Manifest, error) {
+	f, info, err := openRegular(fsys, manifestPath(runDir))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info.Size() > maxManifestSize {
+		return nil, fmt.Errorf("manifest: larger than %d bytes", maxManifestSize)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxManifestSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the manifest: %w", err)
+	}
+	return ParseManifest(data)
+}
+
+// isNotExist also covers a path one of whose directories is missing or a file.
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// splitDir splits a slash path into the parts of its directory and its name.
+func splitDir(p string) (dirs []string, name string) {
+	dir, name := path.Split(p)
+	if dir = strings.Trim(dir, "/"); dir != "" {
+		dirs = strings.Split(dir, "/")
+	}
+	return dirs, name
+}

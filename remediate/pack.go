@@ -1,0 +1,100 @@
+package remediate
+
+import (
+	"bytes"
+	"encoding/hex"
+	"time"
+)
+
+// PackVersion is the apiVersion of the rule packs that this package reads.
+const PackVersion = "bootmend/v1"
+
+// Limits of a rule pack. They are far above what an incident needs and keep a
+// hostile pack from costing memory or time.
+const (
+	maxPackSize     = 1 << 20
+	maxRules        = 1000
+	maxGlobSegments = 32
+	maxAlternatives = 64
+	maxLeadingBytes = 4096
+	maxHashes       = 10000
+)
+
+// Pack is a rule pack: the description of one incident.
+type Pack struct {
+	ID          string
+	Title       string
+	Description string
+	Rules       []Rule
+	// Name is the file it was read from, SHA256 the hash of its bytes.
+	Name   string
+	SHA256 string
+}
+
+// ActionKind names what a rule does with a file.
+type ActionKind string
+
+// ActionQuarantine moves the file into the quarantine of its volume.
+const ActionQuarantine ActionKind = "quarantine"
+
+// Rule describes one kind of faulty file and what to do with it.
+type Rule struct {
+	ID string
+	// Path is the glob as the pack has it, relative to the Windows volume.
+	Path string
+	// Identify says what kind of file this is. A file that merely has the
+	// name stays, under every policy.
+	Identify Conditions
+	// Faulty marks the faulty ones among them; [AllMatching] skips it.
+	Faulty Conditions
+	Action ActionKind
+
+	segments []string
+}
+
+// Conditions all have to hold; the zero value holds for every file.
+type Conditions struct {
+	// LeadingBytes are alternatives, of which one has to hold.
+	LeadingBytes []LeadingBytes
+	// ModifiedFrom is inclusive, ModifiedBefore exclusive; zero means open.
+	ModifiedFrom   time.Time
+	ModifiedBefore time.Time
+	// MinSize and MaxSize are inclusive; nil means open.
+	MinSize *int64
+	MaxSize *int64
+	// SHA256 lists lower-case hashes, of which one has to be the file's.
+	SHA256 []string
+}
+
+// LeadingBytes is one way a file may begin.
+type LeadingBytes struct {
+	// Bytes is what the file starts with.
+	Bytes []byte
+	// AllZeros means instead that the file is not empty and holds nothing but
+	// zeros, which is what a crash leaves of a file whose data never arrived.
+	AllZeros bool
+}
+
+func (l LeadingBytes) String() string {
+	if l.AllZeros {
+		return "all zeros"
+	}
+	return spacedHex(l.Bytes)
+}
+
+// spacedHex writes bytes as people read them: AA 01 23.
+func spacedHex(b []byte) string {
+	const limit = 16
+	more := ""
+	if len(b) > limit {
+		b, more = b[:limit], " …"
+	}
+	var out bytes.Buffer
+	for i, c := range b {
+		if i > 0 {
+			out.WriteByte(' ')
+		}
+		out.WriteString(string(bytes.ToUpper([]byte(hex.EncodeToString([]byte{c})))))
+	}
+	return out.String() + more
+}

@@ -1,0 +1,119 @@
+package remediate
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// PlanSchema names the JSON form of a [Plan].
+const PlanSchema = "bootmend.plan/v1"
+
+// Plan is what a repair would do, and what it leaves alone and why.
+type Plan struct {
+	Schema string    `json:"schema"`
+	Policy Policy    `json:"policy"`
+	Packs  []PackRef `json:"packs"`
+	// Actions are what would be done, in the order of paths.
+	Actions []Action `json:"actions"`
+	// Kept are near misses: files of a rule's name that stay, and why.
+	Kept []Finding `json:"kept,omitempty"`
+	// Problems are places that could not be looked at. With one of them, an
+	// empty plan does not mean that there is nothing to heal.
+	Problems []Finding `json:"problems,omitempty"`
+}
+
+// PackRef names a rule pack that a plan was made from.
+type PackRef struct {
+	ID     string `json:"id"`
+	Title  string `json:"title"`
+	SHA256 string `json:"sha256"`
+}
+
+// Action is one file and what is to be done with it.
+type Action struct {
+	Kind ActionKind `json:"action"`
+	// Path is relative to the volume, slash-separated, spelled as on disk.
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+	Times  Times  `json:"times"`
+	// Rules are the "pack/rule" that took the file.
+	Rules  []string `json:"rules"`
+	Reason string   `json:"reason"`
+}
+
+// Times are a file's times in UTC; zero where the platform does not tell.
+type Times struct {
+	Modified time.Time `json:"modified"`
+	Accessed time.Time `json:"accessed,omitzero"`
+	Created  time.Time `json:"created,omitzero"`
+}
+
+// Finding is a path that a rule looked at and why nothing is done with it.
+type Finding struct {
+	Path string `json:"path"`
+	Rule string `json:"rule"` // "pack/rule"
+	Why  string `json:"why"`
+	// Size and Modified are given for regular files.
+	Size     int64     `json:"size,omitempty"`
+	Modified time.Time `json:"modified,omitzero"`
+}
+
+// Empty reports whether the plan asks for no action.
+func (p *Plan) Empty() bool { return p == nil || len(p.Actions) == 0 }
+
+// WriteText writes the plan for people.
+func (p *Plan) WriteText(w io.Writer) error {
+	out := bufio.NewWriter(w)
+	if p.Empty() {
+		fmt.Fprintln(out, "nothing to quarantine")
+	} else {
+		fmt.Fprintf(out, "to quarantine: %s\n", plural(len(p.Actions), "file"))
+	}
+	for _, a := range p.Actions {
+		fmt.Fprintf(out, "  %s\n", printable(a.Path))
+		fmt.Fprintf(out, "    %s, modified %s, SHA-256 %s\n", groupDigits(a.Size)+" bytes", clock(a.Times.Modified), a.SHA256)
+		fmt.Fprintf(out, "    %s (rule %s)\n", a.Reason, strings.Join(a.Rules, ", "))
+	}
+	findings := func(title string, list []Finding) {
+		if len(list) == 0 {
+			return
+		}
+		fmt.Fprintf(out, "%s: %d\n", title, len(list))
+		for _, f := range list {
+			fmt.Fprintf(out, "  %s\n    %s (rule %s)\n", printable(f.Path), f.Why, f.Rule)
+		}
+	}
+	findings("looked at and left alone", p.Kept)
+	findings("could not be looked at", p.Problems)
+	return out.Flush()
+}
+
+// clock writes a time as the incident reports do; seconds only if there are any.
+func clock(t time.Time) string {
+	t = t.UTC()
+	if t.Second() == 0 && t.Nanosecond() == 0 {
+		return t.Format("2006-01-02 15:04 UTC")
+	}
+	return t.Format("2006-01-02 15:04:05 UTC")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return groupDigits(int64(n)) + " " + what + "s"
+}
+
+// groupDigits writes 40768 as 40,768.
+func groupDigits(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package remediate
+
+import "os"
+
+func renameNoReplace(root *os.Root, from, to string) error { return renameChecked(root, from, to) }
+
+// syncFileSystem has no counterpart here; files and directories were synced one
+// by one.
+func syncFileSystem(*os.File) error { return nil }

@@ -1,0 +1,9 @@
+package remediate
+
+import "os"
+
+func syncFile(f *os.File) error { return f.Sync() }
+
+// syncDirectory does nothing: Windows flushes files and volumes, not directories,
+// and NTFS journals its directory entries.
+func syncDirectory(*os.File) error { return nil }

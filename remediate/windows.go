@@ -1,0 +1,161 @@
+package remediate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// ErrNoWindows says that a volume holds no Windows installation.
+var ErrNoWindows = errors.New("no Windows installation on this volume")
+
+// Windows is an installation found on a volume.
+type Windows struct {
+	// Root is the Windows directory at the top of the volume, spelled as on
+	// disk; usually "Windows".
+	Root string `json:"root"`
+	// Others are further installations on the same volume.
+	Others []string `json:"others,omitempty"`
+	// ComputerName and Version come from the registry; empty where unknown.
+	ComputerName string  `json:"computer_name,omitempty"`
+	Version      Version `json:"version"`
+	// Hibernated says that the volume must not be written to: its
+	// hiberfil.sys holds a session, or it cannot be told whether it does.
+	Hibernated  bool   `json:"hibernated"`
+	Hibernation string `json:"hibernation,omitempty"` // why, for people
+	// Problems are what could not be read; none of them hinders a repair.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Version is what an installation says of itself in
+// SOFTWARE\Microsoft\Windows NT\CurrentVersion. Fields are empty where unknown.
+type Version struct {
+	Product string `json:"product,omitempty"` // "Windows 11 Pro"
+	Display string `json:"display,omitempty"` // "23H2"
+	Build   string `json:"build,omitempty"`   // "22631.3880"
+	Edition string `json:"edition,omitempty"` // "Professional"
+}
+
+// String is the version in one line, "Windows" where nothing is known.
+func (v Version) String() string {
+	s := v.Product
+	if s == "" {
+		s = "Windows"
+	}
+	if v.Display != "" {
+		s += " " + v.Display
+	}
+	if v.Build != "" {
+		s += " (build " + v.Build + ")"
+	}
+	return s
+}
+
+// kernelFiles are files of System32 of which every installation has one. A
+// SYSTEM hive alone also lies in backups.
+var kernelFiles = []string{"ntoskrnl.exe", "winload.efi", "winload.exe", "smss.exe"}
+
+// FindWindows recognises the Windows installation of a volume, whatever the
+// spelling of its directories and whatever its Windows directory is called. It
+// returns [ErrNoWindows] where there is none. A damaged registry hive leaves
+// fields empty and is told in Problems.
+func FindWindows(fsys fs.FS) (*Windows, error) {
+	roots, err := windowsRoots(fsys)
+	if err != nil {
+		return nil, err
+	}
+	if len(roots) == 0 {
+		return nil, ErrNoWindows
+	}
+	w := &Windows{Root: roots[0], Others: roots[1:]}
+	w.readRegistry(fsys)
+	w.Hibernation = hibernation(fsys)
+	w.Hibernated = w.Hibernation != ""
+	return w, nil
+}
+
+// windowsRoots lists the Windows directories at the top of a volume, the one
+// called Windows first.
+func windowsRoots(fsys fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, fmt.Errorf("read the top folder of the volume: %w", err)
+	}
+	var roots []string
+	for _, e := range entries {
+		// Windows.old and Windows.old.000 are what an upgrade leaves behind.
+		if !e.IsDir() || strings.HasPrefix(foldName(e.Name()), "WINDOWS.OLD") {
+			continue
+		}
+		if isWindows(fsys, e.Name()) {
+			roots = append(roots, e.Name())
+		}
+	}
+	slices.SortFunc(roots, func(a, b string) int {
+		aw, bw := sameName(a, "Windows"), sameName(b, "Windows")
+		if aw != bw {
+			if aw {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	return roots, nil
+}
+
+func isWindows(fsys fs.FS, dir string) bool {
+	_, info, err := lookupPath(fsys, dir, "System32", "config", "SYSTEM")
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	for _, name := range kernelFiles {
+		// A file compressed by CompactOS is a reparse point, so anything but
+		// a directory will do.
+		if _, info, err := lookupPath(fsys, dir, "System32", name); err == nil && !info.IsDir() {
+			return true
+		}
+	}
+	return false
+}
+
+// hibernation says why a volume counts as hibernated; empty if it does not.
+//
+// The first four bytes of hiberfil.sys tell (PO_MEMORY_IMAGE.Signature): "hibr"
+// is a session to resume, "rstr" one whose resuming was cut short and may be
+// tried again; "wake" and zeros are left by a session that came back. Fast
+// Startup leaves the same as hibernation.
+func hibernation(fsys fs.FS) string {
+	p, info, err := lookup(fsys, ".", "hiberfil.sys")
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if err == nil && info.IsDir() {
+		return ""
+	}
+	var head [4]byte
+	if err == nil {
+		var f fs.File
+		if f, _, err = openRegular(fsys, p); err == nil {
+			var n int
+			n, err = io.ReadFull(f, head[:])
+			_ = f.Close()
+			if n < len(head) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+				return "" // too short to hold a session
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Sprintf("hiberfil.sys cannot be read, so a hibernated session cannot be ruled out: %v", err)
+	}
+	switch strings.ToLower(string(head[:])) {
+	case "hibr":
+		return "hiberfil.sys holds a hibernated session (hibernation or Fast Startup)"
+	case "rstr":
+		return "hiberfil.sys holds a session whose resuming was interrupted"
+	}
+	return ""
+}

@@ -1,0 +1,218 @@
+package remediate
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"www.velocidex.com/golang/regparser"
+)
+
+func windowsFS(root string, more fstest.MapFS) fstest.MapFS {
+	m := fstest.MapFS{
+		root + "/System32/config/SYSTEM": {Data: []byte("no hive")},
+		root + "/System32/ntoskrnl.exe":  {Data: []byte("MZ")},
+	}
+	for k, v := range more {
+		m[k] = v
+	}
+	return m
+}
+
+func TestFindWindows(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fsys fstest.MapFS
+		want string // "" = ErrNoWindows
+	}{
+		"usual":        {windowsFS("Windows", nil), "Windows"},
+		"upper case":   {fstest.MapFS{"WINDOWS/SYSTEM32/Config/system": {}, "WINDOWS/SYSTEM32/WINLOAD.EFI": {}}, "WINDOWS"},
+		"WINNT":        {windowsFS("WINNT", nil), "WINNT"},
+		"old one":      {windowsFS("Windows.old", nil), ""},
+		"older one":    {windowsFS("windows.OLD.000", nil), ""},
+		"no hive":      {fstest.MapFS{"Windows/System32/ntoskrnl.exe": {}}, ""},
+		"no kernel":    {fstest.MapFS{"Windows/System32/config/SYSTEM": {}}, ""},
+		"hive folder":  {fstest.MapFS{"Windows/System32/config/SYSTEM/x": {}, "Windows/System32/ntoskrnl.exe": {}}, ""},
+		"deeper":       {windowsFS("Backup/Windows", nil), ""},
+		"empty volume": {fstest.MapFS{}, ""},
+		"file":         {fstest.MapFS{"Windows": {}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, err := FindWindows(tc.fsys)
+			if tc.want == "" {
+				if !errors.Is(err, ErrNoWindows) {
+					t.Errorf("got %+v, %v", w, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.Root != tc.want || w.Hibernated || len(w.Problems) != 2 {
+				t.Errorf("got %+v", w)
+			}
+		})
+	}
+}
+
+func TestFindWindowsPrefersWindows(t *testing.T) {
+	w, err := FindWindows(windowsFS("A", windowsFS("windows", windowsFS("Z", nil))))
+	if err != nil || w.Root != "windows" || strings.Join(w.Others, " ") != "A Z" {
+		t.Errorf("got %+v, %v", w, err)
+	}
+}
+
+func TestFindWindowsThroughALink(t *testing.T) {
+	real := makeTree(t, incident())
+	root := t.TempDir()
+	if err := os.Symlink(filepath.Join(real, "Windows"), filepath.Join(root, "Windows")); err != nil {
+		t.Skip(err)
+	}
+	if w, err := FindWindows(os.DirFS(root)); !errors.Is(err, ErrNoWindows) {
+		t.Errorf("got %+v, %v", w, err)
+	}
+}
+
+func TestHibernation(t *testing.T) {
+	for head, want := range map[string]bool{
+		"hibr": true, "HIBR": true, "RSTR": true, "rstr": true,
+		"wake": false, "WAKE": false, "\x00\x00\x00\x00": false, "": false, "hi": false, "link": false,
+	} {
+		for _, name := range []string{"hiberfil.sys", "HIBERFIL.SYS"} {
+			fsys := windowsFS("Windows", fstest.MapFS{name: {Data: []byte(head)}})
+			if len(head) == 4 {
+				fsys[name].Data = append(fsys[name].Data, make([]byte, 4096)...)
+			}
+			w, err := FindWindows(fsys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.Hibernated != want || (w.Hibernation != "") != want {
+				t.Errorf("%s with %q: hibernated %v %q", name, head, w.Hibernated, w.Hibernation)
+			}
+		}
+	}
+	// A session that cannot be ruled out counts as one.
+	w, err := FindWindows(brokenFS{windowsFS("Windows", fstest.MapFS{"hiberfil.sys": {Data: []byte("wake")}}), "hiberfil.sys"})
+	if err != nil || !w.Hibernated || !strings.Contains(w.Hibernation, "cannot be ruled out") {
+		t.Errorf("unreadable hiberfil.sys: %+v, %v", w, err)
+	}
+}
+
+func TestHives(t *testing.T) {
+	system, software := shared(t, "hives/SYSTEM.xz"), shared(t, "hives/SOFTWARE.xz")
+	w, err := FindWindows(fstest.MapFS{
+		"Windows/System32/config/SYSTEM":   {Data: system},
+		"Windows/System32/config/software": {Data: software},
+		"Windows/System32/ntoskrnl.exe":    {Data: []byte("MZ")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", w)
+	if w.ComputerName != "WKS-WIN732BITA" || len(w.Problems) != 0 {
+		t.Errorf("computer name %q, problems %q", w.ComputerName, w.Problems)
+	}
+	if want := "Windows 7"; !strings.HasPrefix(w.Version.Product, want) || !strings.HasPrefix(w.Version.Build, "760") {
+		t.Errorf("version %+v", w.Version)
+	}
+}
+
+func TestDirtyHive(t *testing.T) {
+	name, err := computerName(bytes.NewReader(shared(t, "hives/SYSTEM_B.xz")))
+	t.Logf("%q, %v", name, err)
+	if err != nil || name == "" {
+		t.Errorf("a hive with unfinished writes: %q, %v", name, err)
+	}
+}
+
+func TestHivesWithoutTheKeys(t *testing.T) {
+	for _, f := range []string{"minimal", "special", "rlenvalue_test_hive"} {
+		data := shared(t, "hives/"+f)
+		if name, err := computerName(bytes.NewReader(data)); err == nil || name != "" {
+			t.Errorf("%s: got %q, %v", f, name, err)
+		}
+		if v, err := windowsVersion(bytes.NewReader(data)); err == nil || v != (Version{}) {
+			t.Errorf("%s: got %v, %v", f, v, err)
+		}
+	}
+}
+
+// TestDamagedHive overwrites stretches of a real hive; every reading must end.
+func TestDamagedHive(t *testing.T) {
+	hive := shared(t, "hives/SYSTEM.xz")
+	step := len(hive) / 40
+	if testing.Short() {
+		step = len(hive) / 8
+	}
+	for off := 0; off < len(hive); off += step {
+		for _, fill := range []byte{0x00, 0xff} {
+			data := bytes.Clone(hive)
+			for i := off; i < min(off+4096, len(data)); i++ {
+				data[i] = fill
+			}
+			if name, err := computerName(bytes.NewReader(data)); err == nil && name == "" {
+				t.Errorf("at %#x: neither a name nor an error", off)
+			}
+		}
+		if _, err := computerName(bytes.NewReader(hive[:off])); off < 4096 && err == nil {
+			t.Errorf("cut at %#x: no error", off)
+		}
+	}
+}
+
+// selfReferringHive is a hive whose root key's subkey list contains itself.
+func selfReferringHive() []byte {
+	b := make([]byte, 0x2000)
+	put32 := func(off int, v uint32) {
+		for i := range 4 {
+			b[off+i] = byte(v >> (8 * i))
+		}
+	}
+	copy(b, "regf")
+	put32(0x24, 0x20)              // root cell
+	put32(0x1020, 0xffffff80)      // allocated cell
+	copy(b[0x1024:], "nk")         // key node
+	put32(0x1024+0x14, 1)          // one subkey
+	put32(0x1024+0x1c, 0x200)      // its list
+	put32(0x1200, 0xffffff00)      // allocated cell
+	copy(b[0x1204:], "ri\x02\x00") // an index of two
+	put32(0x1208, 0x200)           // which is itself
+	put32(0x120c, 0x200)           // twice
+	return b
+}
+
+func TestHiveThatRefersToItself(t *testing.T) {
+	if _, err := computerName(bytes.NewReader(selfReferringHive())); !errors.Is(err, errHiveWork) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReadHiveRecovers(t *testing.T) {
+	hive := selfReferringHive()
+	err := readHive(bytes.NewReader(hive), func(*regparser.Registry) error {
+		var none []int
+		_ = none[len(hive)]
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "damaged registry hive") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzHive(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte("regf"))
+	f.Add(selfReferringHive())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if name, err := computerName(bytes.NewReader(data)); err == nil && name == "" {
+			t.Error("neither a name nor an error")
+		}
+		if v, err := windowsVersion(bytes.NewReader(data)); err == nil && v == (Version{}) {
+			t.Error("neither a version nor an error")
+		}
+	})
+}
