@@ -1,0 +1,11 @@
+// Package boottest boots bootmend's media in QEMU against broken Windows disks and examines the disks afterwards
+// with other people's programs: dislocker opens the volume and ntfs-3g mounts it.
+//
+// A boot test is an [Options] value and a conversation: [Start] gives a [Machine], whose [Console] is the serial
+// port. [MakeDisk] makes the broken disk, [Examine] tells what became of it, and [MakePeer] makes the ISO that
+// bootmend is measured against.
+//
+// Set BOOTMEND_SCREENSHOTS to a directory to get a picture of each machine's screen, and run one boot by hand with
+//
+//	go test ./cmd/bootmend/boottest -run TestBoot/uefi-cd-nvme -v
+package boottest
