@@ -1,0 +1,160 @@
+// Package bundle is the format of the boot bundle: a zip file with everything of the distribution that
+// boots (signed shim, GRUB, kernel and its modules), a manifest and the licences.
+//
+// [Open] reads one, [Writer] makes one. The embedded bundle is opened with assets.OpenBundle.
+package bundle
+
+import (
+	"archive/zip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// The entries of a bundle.
+const (
+	Kernel       = "vmlinuz"
+	ModulesCPIO  = "modules.cpio"         // first segment of the initramfs; the agent's comes after it
+	Shim         = "efi/shimx64.efi"      // becomes EFI/BOOT/BOOTX64.EFI
+	Grub         = "efi/grubx64.efi"      // GRUB's build for CDs: looks for /.disk/info, then /boot/grub/grub.cfg
+	ElTorito     = "bios/eltorito.img"    // looks for /bootmend/media.id, then /boot/grub/grub.cfg
+	BootHybrid   = "bios/boot_hybrid.img" // 512 bytes of boot sector code for sticks
+	ManifestJSON = "manifest.json"
+	Notice       = "NOTICE"
+)
+
+// required is what must be in a bundle for it to boot anything.
+var required = []string{Kernel, ModulesCPIO, Shim, Grub, ElTorito, BootHybrid, ManifestJSON, Notice}
+
+const (
+	schema = 1
+
+	maxManifest = 4 << 20
+	maxEntry    = 1 << 30
+)
+
+// Bundle is an open boot bundle. It implements fs.FS and holds none of the bundle's content in memory.
+// Methods may be called concurrently.
+type Bundle struct {
+	zip      *zip.Reader
+	manifest Manifest
+	entries  map[string]*zip.File
+}
+
+// Open opens a bundle of size bytes. The content is read, and can be checked with [Bundle.Check], later.
+func Open(r io.ReaderAt, size int64) (*Bundle, error) {
+	z, err := zip.NewReader(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("boot bundle: %w", err)
+	}
+	// APPNOTE.TXT 4.4.5, method 93.
+	z.RegisterDecompressor(zstd.ZipMethodWinZip, zstd.ZipDecompressor(zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(64<<20)))
+	b := &Bundle{zip: z, entries: map[string]*zip.File{}}
+	for _, f := range z.File {
+		if !fs.ValidPath(f.Name) || b.entries[f.Name] != nil || f.UncompressedSize64 > maxEntry {
+			return nil, fmt.Errorf("boot bundle: entry %q is not a plain path, occurs twice or is larger than %d bytes", f.Name, int64(maxEntry))
+		}
+		b.entries[f.Name] = f
+	}
+	for _, name := range required {
+		if b.entries[name] == nil {
+			return nil, fmt.Errorf("boot bundle: no %s in it: not a bundle of this program", name)
+		}
+	}
+	if n := b.entries[ManifestJSON].UncompressedSize64; n > maxManifest {
+		return nil, fmt.Errorf("boot bundle: %s of %d bytes, expected at most %d", ManifestJSON, n, maxManifest)
+	}
+	data, err := b.ReadFile(ManifestJSON)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, &b.manifest); err != nil {
+		return nil, fmt.Errorf("boot bundle: %s: %w", ManifestJSON, err)
+	}
+	if b.manifest.Schema != schema {
+		return nil, fmt.Errorf("boot bundle: schema %d, this program reads %d: make the bundle again", b.manifest.Schema, schema)
+	}
+	return b, nil
+}
+
+// Manifest says what the bundle was made from.
+func (b *Bundle) Manifest() Manifest { return b.manifest }
+
+// Open opens an entry by its path, as fs.FS does.
+func (b *Bundle) Open(name string) (fs.File, error) { return b.zip.Open(name) }
+
+// Size returns the length of an entry.
+func (b *Bundle) Size(name string) (int64, error) {
+	f := b.entries[name]
+	if f == nil {
+		return 0, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return int64(f.UncompressedSize64), nil
+}
+
+// ReadFile returns the whole of an entry.
+func (b *Bundle) ReadFile(name string) ([]byte, error) {
+	size, err := b.Size(name)
+	if err != nil {
+		return nil, fmt.Errorf("boot bundle: %w", err)
+	}
+	f, err := b.entries[name].Open()
+	if err != nil {
+		return nil, fmt.Errorf("boot bundle: %s: %w", name, err)
+	}
+	defer func() { _ = f.Close() }()
+	data := make([]byte, 0, min(size+1, 64<<20)) // a size that lies must not make us allocate it
+	for {
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+		n, err := f.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if errors.Is(err, io.EOF) {
+			return data, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("boot bundle: %s: %w", name, err)
+		}
+	}
+}
+
+// Check reads the whole bundle and compares every file with its size and SHA-256 in the manifest.
+func (b *Bundle) Check() error {
+	listed := map[string]bool{ManifestJSON: true}
+	for _, want := range b.manifest.Files {
+		listed[want.Path] = true
+		if err := b.check(want); err != nil {
+			return fmt.Errorf("boot bundle: %s: %w", want.Path, err)
+		}
+	}
+	for name := range b.entries {
+		if !listed[name] {
+			return fmt.Errorf("boot bundle: %s: not in the manifest", name)
+		}
+	}
+	return nil
+}
+
+func (b *Bundle) check(want File) error {
+	f, err := b.Open(want.Path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return err
+	}
+	if sum := hex.EncodeToString(h.Sum(nil)); n != want.Size || sum != want.SHA256 {
+		return fmt.Errorf("%d bytes with SHA-256 %s, the manifest says %d and %s", n, sum, want.Size, want.SHA256)
+	}
+	return nil
+}

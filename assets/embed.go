@@ -1,0 +1,86 @@
+// Package assets holds what is embedded in the program: the boot bundle (signed shim, GRUB, kernel and its
+// modules, all from the distribution), the agent, and the default rule packs.
+//
+// [OpenBundle] opens the embedded bundle, [OpenBundleReader] one that lies elsewhere; their format is that
+// of package bundle. [Mend] is the agent, [DefaultRules] the rules.
+package assets
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/bootmend/bootmend/assets/bundle"
+)
+
+// Bundle, Manifest and the paths of a bundle's entries are those of package bundle.
+type (
+	Bundle   = bundle.Bundle
+	Manifest = bundle.Manifest
+)
+
+// The entries of a bundle.
+const (
+	Kernel      = bundle.Kernel
+	ModulesCPIO = bundle.ModulesCPIO
+	Shim        = bundle.Shim
+	Grub        = bundle.Grub
+	ElTorito    = bundle.ElTorito
+	BootHybrid  = bundle.BootHybrid
+	Notice      = bundle.Notice
+)
+
+// The bundle is embedded as a directory, which is there without it too, and not as bytes, which would
+// have to exist for the program to compile. Files of an embed.FS are io.ReaderAt over the program's own
+// pages, so opening one copies nothing.
+//
+//go:embed all:embedded
+var embedded embed.FS
+
+const (
+	bundleFile = "embedded/bundle.zip"
+	mendFile   = "embedded/mend-linux-amd64.cpio.zst"
+)
+
+var (
+	// ErrNoBundle is returned by a program that was built without boot bundle.
+	ErrNoBundle = errors.New(`this program was built without boot bundle: run "make", or "make BUNDLE=path" with a bundle made elsewhere`)
+
+	// ErrNoMend is returned by a program that was built without agent.
+	ErrNoMend = errors.New(`this program was built without the agent "mend": run "make"`)
+)
+
+// OpenBundle opens the embedded boot bundle, or fails with ErrNoBundle.
+func OpenBundle() (*Bundle, error) {
+	f, err := embedded.Open(bundleFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoBundle
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	r, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, fmt.Errorf("embedded file %s: cannot be read at an offset", bundleFile)
+	}
+	return OpenBundleReader(r, info.Size())
+}
+
+// OpenBundleReader opens a bundle of size bytes that lies elsewhere.
+func OpenBundleReader(r io.ReaderAt, size int64) (*Bundle, error) { return bundle.Open(r, size) }
+
+// Mend returns the agent as the last segment of an initramfs: a compressed cpio archive with the program
+// as /init (see initramfs.Agent). It fails with ErrNoMend where none is embedded.
+func Mend() ([]byte, error) {
+	data, err := embedded.ReadFile(mendFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoMend
+	}
+	return data, err
+}
