@@ -1,0 +1,41 @@
+package image
+
+import "strings"
+
+const readmeText = `bootmend: boot this medium to repair a Windows computer that restarts in a loop
+===============================================================================
+
+Start the broken computer from this CD or USB stick. It works by itself: it finds
+Windows, moves the faulty files aside (nothing is deleted), and restarts the
+computer. Secure Boot can stay on. Press Esc while it starts for a menu, which
+also has a dry run that changes nothing.
+
+What it did is in the folder bootmend/logs of the stick, and on the repaired
+computer in ProgramData\bootmend.
+
+`
+
+const readmeKeys = `*** THIS MEDIUM HOLDS BITLOCKER RECOVERY KEYS IN CLEAR TEXT ***
+Whoever holds it can open the computers that the keys belong to. Keep it locked
+away, hand it back to your IT department if you found it, and do not copy it.
+After use: change the keys that were used, and destroy or overwrite the medium.
+
+`
+
+const readmeNoKeys = `This medium holds no recovery keys. It asks for them where it needs one.
+
+`
+
+const readmeEnd = `Media number: @ID@
+Licences of the programs on it: bootmend/NOTICE
+`
+
+// readme is for the person who finds the medium; lines end as Windows' own do.
+func readme(t *Tree) []byte {
+	text := readmeText + readmeNoKeys
+	if t.HasKeys {
+		text = readmeKeys + readmeText
+	}
+	text += strings.ReplaceAll(readmeEnd, "@ID@", t.ID)
+	return []byte(strings.ReplaceAll(text, "\n", "\r\n"))
+}

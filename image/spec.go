@@ -1,0 +1,106 @@
+// Package image describes what goes onto boot media, whatever kind they are.
+//
+// A [Spec] names the ingredients; [Spec.Tree] turns them into the list of files that image/iso, and the makers of
+// sticks and network boot, lay out. Equal specs give equal trees, byte for byte.
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+)
+
+// Label is the volume label of all media.
+const Label = "BOOTMEND"
+
+// Spec is what media are made of.
+type Spec struct {
+	// Bundle holds the signed boot chain under the names of package assets (an *assets.Bundle).
+	Bundle fs.FS
+	// GrubConfig is the template assets/grub.cfg.
+	GrubConfig []byte
+	// Agent is the initramfs segment with the agent, as made by initramfs.Agent.
+	Agent []byte
+	// Config is the agent's configuration, from config.Config.Marshal.
+	Config []byte
+	// Keys is the list of recovery keys in canonical CSV; nil for media without keys.
+	Keys Keys
+	// Rules are the rule packs, in the order in which they are to be evaluated.
+	Rules []RulePack
+	// KernelArgs go onto the kernel's command line after [DefaultKernelArgs].
+	KernelArgs string
+	// Time is the date of everything on the media (SOURCE_DATE_EPOCH).
+	Time time.Time
+}
+
+// RulePack is a rule pack as it lies on the media.
+type RulePack struct {
+	Name string // a file name; ".yaml" is added where missing
+	Data []byte
+}
+
+// Keys is a list of recovery keys. It shows nothing of itself when printed or marshalled.
+type Keys []byte
+
+const withheld = "recovery keys (withheld)"
+
+// String keeps the keys out of messages.
+func (Keys) String() string { return withheld }
+
+// GoString keeps the keys out of %#v.
+func (Keys) GoString() string { return withheld }
+
+// Format keeps the keys out of every other verb.
+func (Keys) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(withheld)) }
+
+// MarshalText keeps the keys out of JSON.
+func (Keys) MarshalText() ([]byte, error) { return []byte(withheld), nil }
+
+// DefaultKernelArgs is the kernel's command line: silent but for errors, on the serial port and on the screen, and
+// a restart instead of a dead machine should the kernel itself fail.
+const DefaultKernelArgs = "quiet loglevel=3 console=ttyS0,115200 console=tty0 panic=30"
+
+func (s Spec) kernelArgs() string {
+	return strings.TrimSpace(DefaultKernelArgs + " " + s.KernelArgs)
+}
+
+func (s Spec) check() error {
+	switch {
+	case s.Bundle == nil:
+		return errors.New("media need the boot bundle: none given")
+	case len(s.Agent) == 0:
+		return errors.New("media need the agent: none given")
+	case len(s.GrubConfig) == 0:
+		return errors.New("media need GRUB's configuration: none given")
+	case strings.ContainsAny(s.KernelArgs, "\n\r\"'\\$;{}#&|<>"):
+		return fmt.Errorf("kernel arguments %q: hold a character that GRUB would interpret: leave it out", s.KernelArgs)
+	case len(s.Rules) > 99:
+		return fmt.Errorf("%d rule packs: at most 99 fit on media: merge some", len(s.Rules))
+	}
+	return nil
+}
+
+// ruleName is a pack's file name on the media. The number keeps the order in which the packs were given, and keeps
+// short names (ISO 9660, FAT) apart.
+func ruleName(i int, name string) string {
+	name = strings.TrimSuffix(strings.TrimSuffix(path.Base(strings.ReplaceAll(name, `\`, "/")), ".yaml"), ".yml")
+	name = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '-'
+	}, name)
+	return fmt.Sprintf("%02d-%s.yaml", i+1, name[:min(len(name), 60)])
+}
+
+// Tree lays the files out. It reads all of them once, for their hashes; ctx ends that early.
+func (s Spec) Tree(ctx context.Context) (*Tree, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	return newTree(ctx, s)
+}

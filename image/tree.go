@@ -1,0 +1,260 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bootmend/bootmend/assets"
+)
+
+// Paths on the media that makers of media and the agent look for.
+const (
+	PathGrubConfig = "/boot/grub/grub.cfg"
+	PathElTorito   = "/boot/grub/eltorito.img"
+	PathESP        = "/boot/efi.img"
+	PathKernel     = "/bootmend/vmlinuz"
+	PathInitrd     = "/bootmend/initrd.img"
+	PathMediaID    = "/bootmend/media.id"
+	PathConfig     = "/bootmend/config.yaml"
+	PathKeys       = "/bootmend/keys.csv"
+	PathRules      = "/bootmend/rules"
+	PathManifest   = "/bootmend/manifest.json"
+	PathNotice     = "/bootmend/NOTICE"
+	PathReadme     = "/README.txt"
+)
+
+// File is a file on the media.
+type File struct {
+	Path   string
+	Size   int64
+	SHA256 [sha256.Size]byte
+	Open   func() (io.ReadCloser, error)
+}
+
+// Tree is everything on the media, in the order in which it is read when the media boot.
+type Tree struct {
+	ID         string // 32 hexadecimal digits that follow from the content
+	Label      string
+	Time       time.Time
+	HasKeys    bool
+	Files      []File
+	BootHybrid []byte // boot sector code for BIOS sticks
+}
+
+func newTree(ctx context.Context, s Spec) (*Tree, error) {
+	hybrid, err := fs.ReadFile(s.Bundle, assets.BootHybrid)
+	if err != nil {
+		return nil, fmt.Errorf("boot bundle: %w", err)
+	}
+	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, BootHybrid: hybrid}
+
+	kernel, err := fromBundle(s.Bundle, PathKernel, assets.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	initrd, err := initrd(s)
+	if err != nil {
+		return nil, err
+	}
+	inputs := []File{kernel, initrd}
+	for _, f := range []struct{ path, name string }{
+		{PathElTorito, assets.ElTorito}, {PathNotice, assets.Notice}, {"shim", assets.Shim}, {"grub", assets.Grub},
+	} {
+		in, err := fromBundle(s.Bundle, f.path, f.name)
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, in)
+	}
+	inputs = append(inputs, FromBytes(PathConfig, s.Config))
+	if s.Keys != nil {
+		inputs = append(inputs, FromBytes(PathKeys, s.Keys))
+	}
+	for i, r := range s.Rules {
+		inputs = append(inputs, FromBytes(PathRules+"/"+ruleName(i, r.Name), r.Data))
+	}
+	for i := range inputs {
+		if err := inputs[i].hash(ctx); err != nil {
+			return nil, err
+		}
+	}
+	t.ID = mediaID(s, t.Time, inputs)
+
+	grub := FromBytes(PathGrubConfig, grubConfig(s, t.ID))
+	readme := FromBytes(PathReadme, readme(t))
+	id := FromBytes(PathMediaID, []byte(t.ID+"\n"))
+	esp, err := espImage(ctx, t, espFiles{shim: pick(inputs, "shim"), grub: pick(inputs, "grub"), config: grub, readme: readme, id: id})
+	if err != nil {
+		return nil, err
+	}
+	inputs = slices.DeleteFunc(inputs, func(f File) bool { return !strings.HasPrefix(f.Path, "/") })
+	t.Files = append([]File{readme, grub, esp}, inputs...)
+	t.Files = append(t.Files, id, FromBytes("/bootmend/id-"+t.ID, nil))
+	for i := range t.Files {
+		if t.Files[i].SHA256 == ([sha256.Size]byte{}) {
+			if err := t.Files[i].hash(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, t.writeManifest()
+}
+
+func pick(files []File, path string) File {
+	return files[slices.IndexFunc(files, func(f File) bool { return f.Path == path })]
+}
+
+// Find returns the file at a path.
+func (t *Tree) Find(path string) (File, bool) {
+	i := slices.IndexFunc(t.Files, func(f File) bool { return f.Path == path })
+	if i < 0 {
+		return File{}, false
+	}
+	return t.Files[i], true
+}
+
+// Replace gives a file of the tree another content of the same size, as makers of media do with boot code that
+// must know where on the media it lies, and brings the manifest up to date.
+func (t *Tree) Replace(path string, data []byte) error {
+	i := slices.IndexFunc(t.Files, func(f File) bool { return f.Path == path })
+	if i < 0 || t.Files[i].Size != int64(len(data)) {
+		return fmt.Errorf("file %s: replaced by %d bytes, which is not its size", path, len(data))
+	}
+	t.Files[i] = FromBytes(path, data)
+	t.Files[i].SHA256 = sha256.Sum256(data)
+	return t.writeManifest()
+}
+
+// FromBytes is a file with content in memory.
+func FromBytes(path string, data []byte) File {
+	return File{Path: path, Size: int64(len(data)), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	}}
+}
+
+func fromBundle(bundle fs.FS, path, name string) (File, error) {
+	info, err := fs.Stat(bundle, name)
+	if err != nil {
+		return File{}, fmt.Errorf("boot bundle: %s: %w", name, err)
+	}
+	return File{Path: path, Size: info.Size(), Open: func() (io.ReadCloser, error) { return bundle.Open(name) }}, nil
+}
+
+// initrd is the modules and the agent as one file. The kernel takes segments one after the other, each at a
+// multiple of four bytes (Documentation/driver-api/early-userspace/buffer-format.rst).
+func initrd(s Spec) (File, error) {
+	modules, err := fromBundle(s.Bundle, PathInitrd, assets.ModulesCPIO)
+	if err != nil {
+		return File{}, err
+	}
+	padding := make([]byte, (4-modules.Size%4)%4)
+	size := modules.Size + int64(len(padding)+len(s.Agent))
+	return File{Path: PathInitrd, Size: size, Open: func() (io.ReadCloser, error) {
+		r, err := modules.Open()
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(r, bytes.NewReader(padding), bytes.NewReader(s.Agent)), r}, nil
+	}}, nil
+}
+
+// hash fills in SHA256 and makes sure that the file has the size that it says.
+func (f *File) hash(ctx context.Context) error {
+	r, err := f.Open()
+	if err != nil {
+		return fmt.Errorf("file %s: %w", f.Path, err)
+	}
+	defer func() { _ = r.Close() }() // read only: nothing is lost
+	h := sha256.New()
+	buf := make([]byte, 256<<10)
+	var n int64
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		k, err := r.Read(buf)
+		n += int64(k)
+		h.Write(buf[:k])
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("file %s: %w", f.Path, err)
+		}
+	}
+	if n != f.Size {
+		return fmt.Errorf("file %s: %d bytes where %d were announced", f.Path, n, f.Size)
+	}
+	h.Sum(f.SHA256[:0])
+	return nil
+}
+
+// mediaID follows from everything that the person building decides, so that two media with one ID are equal.
+func mediaID(s Spec, when time.Time, inputs []File) string {
+	h := sha256.New()
+	field := func(b []byte) {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(b)))
+		h.Write(size[:])
+		h.Write(b)
+	}
+	field([]byte("bootmend media 1"))
+	field([]byte(when.Format(time.RFC3339)))
+	field([]byte(s.kernelArgs()))
+	field(s.GrubConfig)
+	for _, f := range inputs {
+		field([]byte(f.Path))
+		field(f.SHA256[:])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func grubConfig(s Spec, id string) []byte {
+	return []byte(strings.NewReplacer("@MEDIA_ID@", id, "@KERNEL_ARGS@", s.kernelArgs()).Replace(string(s.GrubConfig)))
+}
+
+// Manifest is /bootmend/manifest.json: every other file with its size and hash.
+type Manifest struct {
+	Schema int            `json:"schema"`
+	Media  string         `json:"media"`
+	Files  []ManifestFile `json:"files"`
+}
+
+// ManifestFile is a file in the manifest.
+type ManifestFile struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// writeManifest adds the manifest or renews it; its size depends on names and sizes alone.
+func (t *Tree) writeManifest() error {
+	t.Files = slices.DeleteFunc(t.Files, func(f File) bool { return f.Path == PathManifest })
+	m := Manifest{Schema: 1, Media: t.ID}
+	for _, f := range t.Files {
+		m.Files = append(m.Files, ManifestFile{f.Path, f.Size, hex.EncodeToString(f.SHA256[:])})
+	}
+	slices.SortFunc(m.Files, func(a, b ManifestFile) int { return strings.Compare(a.Path, b.Path) })
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	f := FromBytes(PathManifest, append(data, '\n'))
+	f.SHA256 = sha256.Sum256(append(data, '\n'))
+	t.Files = append(t.Files, f)
+	return nil
+}
