@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -142,27 +143,48 @@ func testRun(t testing.TB, id string) Run {
 		Machine: Identity{Serial: "S1", ComputerName: "WS-0001"}}
 }
 
-// shared opens a file of the shared test data, or skips.
+// unpacked keeps unpacked test data for the tests that share it.
+var unpacked = make(map[string][]byte)
+
+// shared reads a file of the shared test data, unpacked, or skips.
 func shared(t testing.TB, name string) []byte {
 	t.Helper()
 	dir := os.Getenv("BOOTMEND_TESTDATA")
 	if dir == "" {
 		dir = filepath.Join("..", "..", "shared", "testdata")
 	}
-	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(name)))
+	data, ok := unpacked[name]
+	if ok {
+		return data
+	}
+	p := filepath.Join(dir, filepath.FromSlash(name))
+	data, err := os.ReadFile(p)
 	if err != nil {
 		t.Skipf("shared test data is absent: %v", err)
 	}
-	defer f.Close()
-	var r io.Reader = f
 	if filepath.Ext(name) == ".xz" {
-		if r, err = xz.NewReader(f); err != nil {
-			t.Fatal(err)
-		}
+		data = unxz(t, p, data)
 	}
-	data, err := io.ReadAll(r)
+	unpacked[name] = data
+	return data
+}
+
+// unxz unpacks with the xz program, which takes a tenth of the time, or without.
+func unxz(t testing.TB, p string, data []byte) []byte {
+	t.Helper()
+	if out, err := exec.Command("xz", "-dc", p).Output(); err == nil {
+		return out
+	}
+	if testing.Short() {
+		t.Skip("the xz program is absent, and unpacking without it takes long")
+	}
+	r, err := xz.NewReader(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return data
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

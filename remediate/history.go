@@ -20,7 +20,10 @@ const (
 	// StateBoth is a file in the quarantine while something lies at its old
 	// place too, as after the vendor brought a corrected one.
 	StateBoth FileState = "replaced"
-	// StateMissing is a file that lies at neither place.
+	// StateElsewhere is a file that a later run moved, after this one was cut
+	// short.
+	StateElsewhere FileState = "moved by another run"
+	// StateMissing is a file that lies at none of these places.
 	StateMissing FileState = "missing"
 )
 
@@ -79,7 +82,32 @@ func Runs(fsys fs.FS) ([]Record, error) {
 		records = append(records, r)
 	}
 	slices.SortFunc(records, func(a, b Record) int { return strings.Compare(a.Dir, b.Dir) })
+	for i := range records {
+		for j, s := range records[i].States {
+			if s == StateMissing && heldElsewhere(records, &records[i], j) != nil {
+				records[i].States[j] = StateElsewhere
+			}
+		}
+	}
 	return records, nil
+}
+
+// heldElsewhere finds the run, other than r, that holds the i-th file of r.
+func heldElsewhere(records []Record, r *Record, i int) *Record {
+	e := &r.Manifest.Files[i]
+	for k := range records {
+		other := &records[k]
+		if other.Dir == r.Dir || other.Manifest == nil {
+			continue
+		}
+		for j := range other.Manifest.Files {
+			f := &other.Manifest.Files[j]
+			if f.Path == e.Path && f.SHA256 == e.SHA256 && (other.States[j] == StateQuarantined || other.States[j] == StateBoth) {
+				return other
+			}
+		}
+	}
+	return nil
 }
 
 // Healed lists the earlier runs that have files in the quarantine, so that a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 )
 
 // RestoreResult is what an undo did.
@@ -13,9 +14,12 @@ type RestoreResult struct {
 	Dir string `json:"dir"`
 	// Restored are the files that went back by this call, AlreadyThere those
 	// that lay at their place with the same content.
-	Restored     []string  `json:"restored"`
-	AlreadyThere []string  `json:"already_there,omitempty"`
-	Failed       []Failure `json:"failed,omitempty"`
+	Restored     []string `json:"restored"`
+	AlreadyThere []string `json:"already_there,omitempty"`
+	// Elsewhere are files that another run holds, because this one was cut
+	// short before it moved them; undo that run to get them back.
+	Elsewhere []Failure `json:"elsewhere,omitempty"`
+	Failed    []Failure `json:"failed,omitempty"`
 }
 
 // Restore undoes one run on the volume mounted at root: each file of its manifest
@@ -48,10 +52,16 @@ func (t *tree) restore(ctx context.Context, runDir string) (*RestoreResult, erro
 	if err != nil {
 		return nil, fmt.Errorf("run %s is not on this volume: %w", name, err)
 	}
-	m, err := readManifest(t.fsys, dir)
+	runs, err := Runs(t.fsys)
 	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(runs, func(r Record) bool { return r.Dir == dir })
+	if i < 0 || runs[i].Manifest == nil {
+		_, err := readManifest(t.fsys, dir)
 		return nil, fmt.Errorf("run %s cannot be undone: %w", name, err)
 	}
+	record, m := &runs[i], runs[i].Manifest
 	res := &RestoreResult{Dir: dir, Restored: []string{}}
 	var errs []error
 	for i := range m.Files {
@@ -59,6 +69,11 @@ func (t *tree) restore(ctx context.Context, runDir string) (*RestoreResult, erro
 			return res, errors.Join(append(errs, err)...)
 		}
 		e := &m.Files[i]
+		if record.States[i] == StateElsewhere {
+			other := heldElsewhere(runs, record, i)
+			res.Elsewhere = append(res.Elsewhere, Failure{Path: e.Path, Reason: "it lies in " + other.Dir})
+			continue
+		}
 		back, err := t.restoreFile(ctx, dir, e)
 		if err != nil {
 			res.Failed = append(res.Failed, Failure{Path: e.Path, Reason: err.Error()})

@@ -1,0 +1,222 @@
+package remediate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// healedTree is the incident after a quarantine.
+func healedTree(t *testing.T) (root string, before map[string]string, res *Result) {
+	t.Helper()
+	root = makeTree(t, incident())
+	before = snapshot(t, root)
+	res, err := Quarantine(context.Background(), root, evaluate(t, root, FaultyOnly), testRun(t, "r1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root, before, res
+}
+
+func TestRestore(t *testing.T) {
+	ctx := context.Background()
+	root, before, _ := healedTree(t)
+	for _, dir := range []string{"20240720T080000Z-r1", testRunDir} { // the second call finds it done
+		res, err := Restore(ctx, root, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(res.Restored)+len(res.AlreadyThere) != 2 || len(res.Failed) != 0 {
+			t.Errorf("result %+v", res)
+		}
+		after := snapshot(t, root)
+		delete(after, testRunDir+"/manifest.json")
+		if !reflect.DeepEqual(after, before) {
+			t.Errorf("after: %v\nwant: %v", after, before)
+		}
+	}
+	info, err := os.Stat(filepath.Join(root, driversDir, "C-00000291-00000000-00000032.sys"))
+	if err != nil || !info.ModTime().Equal(faultyTime) {
+		t.Errorf("time %v, %v", info.ModTime(), err)
+	}
+	if healed, err := Healed(os.DirFS(root)); err != nil || len(healed) != 0 {
+		t.Errorf("undone, and yet healed: %+v, %v", healed, err)
+	}
+	runs, err := Runs(os.DirFS(root))
+	if err != nil || len(runs) != 1 || !reflect.DeepEqual(runs[0].States, []FileState{StateInPlace, StateInPlace}) {
+		t.Errorf("runs %+v, %v", runs, err)
+	}
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	ctx := context.Background()
+	for name, tc := range map[string]struct {
+		spoil func(root string, m Moved) error
+		want  string
+		state FileState
+	}{
+		"place taken": {func(root string, m Moved) error {
+			return os.WriteFile(filepath.Join(root, m.Path), []byte("corrected"), 0o644)
+		}, "taken by another file", StateBoth},
+		"place taken in other case": {func(root string, m Moved) error {
+			return os.WriteFile(filepath.Join(root, filepath.Dir(m.Path), strings.ToUpper(filepath.Base(m.Path))), []byte("corrected"), 0o644)
+		}, "taken by another file", StateBoth},
+		"place taken by a folder": {func(root string, m Moved) error {
+			return os.Mkdir(filepath.Join(root, m.Path), 0o755)
+		}, "taken by another file", StateBoth},
+		"changed in quarantine": {func(root string, m Moved) error {
+			return os.WriteFile(filepath.Join(root, m.Quarantined), []byte("evil"), 0o644)
+		}, "not what was put there", StateQuarantined},
+		"gone": {func(root string, m Moved) error {
+			return os.Remove(filepath.Join(root, m.Quarantined))
+		}, "neither at its place nor in the quarantine", StateMissing},
+		"folder gone": {func(root string, m Moved) error {
+			return os.RemoveAll(filepath.Join(root, filepath.Dir(m.Path)))
+		}, "its folder is gone", StateQuarantined},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, _, res := healedTree(t)
+			if err := tc.spoil(root, res.Moved[0]); err != nil {
+				t.Fatal(err)
+			}
+			runs, err := Runs(os.DirFS(root))
+			if err != nil || runs[0].States[0] != tc.state {
+				t.Errorf("states %+v, %v", runs, err)
+			}
+			before := snapshot(t, root)
+			got, err := Restore(ctx, root, testRunDir)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q in it", err, tc.want)
+			}
+			if got == nil || len(got.Failed) == 0 || got.Failed[0].Path != res.Moved[0].Path {
+				t.Errorf("result %+v", got)
+			}
+			after := snapshot(t, root)
+			for _, p := range []string{res.Moved[0].Path, res.Moved[0].Quarantined} {
+				if before[p] != after[p] {
+					t.Errorf("%s was touched", p)
+				}
+			}
+		})
+	}
+}
+
+func TestRestoreNeedsARun(t *testing.T) {
+	root := makeTree(t, incident())
+	if _, err := Restore(context.Background(), root, "20240720T080000Z-none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	for _, dir := range []string{"", "..", "../../etc", "manifest.json"} {
+		if _, err := Restore(context.Background(), root, dir); err == nil {
+			t.Errorf("%q accepted", dir)
+		}
+	}
+	if runs, err := Runs(os.DirFS(root)); err != nil || runs != nil {
+		t.Errorf("runs %v, %v", runs, err)
+	}
+}
+
+func TestRestorePowerCut(t *testing.T) {
+	for n := 0; ; n++ {
+		root, before, _ := healedTree(t)
+		tr, err := openTree(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.before, _ = cutAfter(n)
+		_, err = tr.restore(context.Background(), testRunDir)
+		_ = tr.close()
+		if err == nil {
+			if n == 0 {
+				t.Error("no step was announced")
+			}
+			return
+		}
+		onceEach(t, root, before)
+		if _, err := Restore(context.Background(), root, testRunDir); err != nil {
+			t.Errorf("cut at step %d: %v", n, err)
+		}
+		onceEach(t, root, before)
+	}
+}
+
+func TestRunsTellsOfADamagedManifest(t *testing.T) {
+	fsys := fstest.MapFS{
+		testRunDir + "/manifest.json":             {Data: []byte("{")},
+		QuarantineDir + "/20240719T080000Z-a/x":   {},
+		QuarantineDir + "/not a run/x":            {},
+		QuarantineDir + "/20240718T080000Z-b":     {},
+		QuarantineDir + "/desktop.ini":            {},
+		"ProgramData/bootmend/logs/whatever.json": {},
+	}
+	runs, err := Runs(fsys)
+	if err != nil || len(runs) != 2 || runs[0].Problem == "" || !strings.Contains(runs[1].Problem, "not valid JSON") {
+		t.Errorf("runs %+v, %v", runs, err)
+	}
+	if healed, err := Healed(fsys); err != nil || len(healed) != 0 {
+		t.Errorf("healed %+v, %v", healed, err)
+	}
+}
+
+const goodManifest = `{"schema":"bootmend.quarantine/v1","tool_version":"1","run":"a","time":"2024-07-20T08:00:00Z","machine":{},
+"files":[{"path":"a/b","quarantined":"a/b.quarantined","size":1,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","times":{"modified":"2024-07-19T04:09:00Z"},"rules":["p/r"],"reason":"x","later":1}]}`
+
+func TestParseManifest(t *testing.T) {
+	m, err := ParseManifest([]byte(goodManifest))
+	if err != nil || m.Files[0].Path != "a/b" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	for name, tc := range map[string]struct{ old, new, want string }{
+		"schema":      {"/v1", "/v2", "schema"},
+		"escape":      {`"path":"a/b"`, `"path":"../b"`, "does not lie on the volume"},
+		"absolute":    {`"path":"a/b"`, `"path":"/b"`, "does not lie on the volume"},
+		"backslash":   {`"path":"a/b"`, `"path":"a\\..\\..\\b"`, "does not lie on the volume"},
+		"drive":       {`"path":"a/b"`, `"path":"C:/b"`, "colon"},
+		"quarantined": {`"a/b.quarantined"`, `"../../b"`, "quarantined as"},
+		"hash":        {"e3b0", "E3B0", "sha256"},
+		"size":        {`"size":1`, `"size":-1`, "negative size"},
+		"twice":       {`"files":[`, `"files":[{"path":"a/b","quarantined":"a/b.quarantined","sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},`, "twice"},
+		"type":        {`"size":1`, `"size":"1"`, "not valid JSON"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := strings.Replace(goodManifest, tc.old, tc.new, 1)
+			if bad == goodManifest {
+				t.Fatal("nothing replaced")
+			}
+			if _, err := ParseManifest([]byte(bad)); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q in it", err, tc.want)
+			}
+		})
+	}
+}
+
+func FuzzParseManifest(f *testing.F) {
+	f.Add([]byte(goodManifest))
+	f.Add([]byte(`{"schema":"bootmend.quarantine/v1","files":[{"path":"."}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := ParseManifest(data)
+		if err != nil {
+			return
+		}
+		for _, e := range m.Files {
+			if !filepath.IsLocal(e.Path) || strings.Contains(e.Path, `\`) || !strings.HasPrefix(e.Quarantined, e.Path) {
+				t.Errorf("accepted %+v", e)
+			}
+		}
+		b, err := m.encode()
+		if err != nil {
+			t.Skip() // a time that JSON cannot hold
+		}
+		var again Manifest
+		if err := json.Unmarshal(b, &again); err != nil {
+			t.Errorf("does not read back: %v", err)
+		}
+	})
+}
