@@ -1,0 +1,104 @@
+# bootmend: "make" builds the program with its boot bundle, "make media" also an ISO, "make test" tests all.
+
+SHELL   := /bin/bash
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+# The same inputs give the same bytes: media are dated by the commit unless told otherwise.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1721365740)
+export CGO_ENABLED := 0
+
+GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
+EMBEDDED      := assets/embedded
+BUNDLE_FILE   := $(EMBEDDED)/bundle.zip
+AGENT_FILE    := $(EMBEDDED)/mend-linux-amd64.cpio.zst
+GO_FILES      := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null) go.mod
+LINT_VERSION  := v2.15.0
+TARGETS       := linux/amd64 linux/arm64 windows/amd64 darwin/arm64
+
+# What the tests and benchmarks use to check our output with other people's eyes.
+TEST_PACKAGES := qemu-system-x86 qemu-utils ovmf dislocker cryptsetup-bin ntfs-3g xorriso mtools dosfstools gdisk fdisk fuse3
+BENCH_PACKAGES := hyperfine busybox-static time
+
+.PHONY: all
+all: dist/bootmend ## build dist/bootmend with its boot bundle (the default)
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+dist/bootmend: $(GO_FILES) $(BUNDLE_FILE) $(AGENT_FILE) $(wildcard assets/rules/*.yaml) assets/grub.cfg
+	$(GO) build $(GOFLAGS_BUILD) -o $@ ./cmd/bootmend
+
+.PHONY: media
+media: dist/bootmend.iso ## build dist/bootmend and dist/bootmend.iso
+
+dist/bootmend.iso: dist/bootmend
+	dist/bootmend build iso -o $@
+
+# The boot bundle: fetched from the distribution with its own package manager, or made elsewhere
+# ("make BUNDLE=path") on a machine that has none.
+.PHONY: bundle
+bundle: $(BUNDLE_FILE) ## fetch the signed boot files and pack the boot bundle
+
+ifdef BUNDLE
+$(BUNDLE_FILE): $(BUNDLE)
+	$(GO) run ./assets/mkbundle check $(BUNDLE)
+	cp $(BUNDLE) $@
+else
+$(BUNDLE_FILE): assets/modules.list $(filter assets/bundle/% assets/mkbundle/% image/initramfs/%,$(GO_FILES))
+	$(GO) run ./assets/mkbundle bundle -o $@
+endif
+
+$(AGENT_FILE): $(GO_FILES)
+	@mkdir -p .cache
+	GOOS=linux GOARCH=amd64 $(GO) build $(GOFLAGS_BUILD) -o .cache/mend ./cmd/mend
+	$(GO) run ./assets/mkbundle agent -o $@ .cache/mend
+
+.PHONY: test
+test: tools-test lint cross all ## run every check and test, boot tests included
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+	$(GO) test -timeout 40m ./...
+
+.PHONY: test-short
+test-short: ## run the tests that take less than a minute
+	$(GO) test -short ./...
+
+.PHONY: lint
+lint: ## check formatting, go vet and golangci-lint
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	@[ -x .cache/bin/golangci-lint-$(LINT_VERSION) ] || { mkdir -p .cache/bin && \
+	  GOBIN=$(CURDIR)/.cache/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) && \
+	  mv .cache/bin/golangci-lint .cache/bin/golangci-lint-$(LINT_VERSION); }
+	.cache/bin/golangci-lint-$(LINT_VERSION) run ./...
+
+.PHONY: cross
+cross: ## compile for every supported system
+	@for target in $(TARGETS); do \
+	  echo "compile for $$target"; \
+	  GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -o /dev/null ./cmd/bootmend && \
+	  GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) vet ./... || exit 1; \
+	done
+
+.PHONY: bench
+bench: tools-bench all ## print the figures, each beside its peer in the same run
+	$(GO) test -run '^$$' -bench . -benchtime 3x ./bitlocker/... ./image/...
+	BOOTMEND_BENCH=1 $(GO) test -count=1 -timeout 60m -run TestFigures -v ./cmd/bootmend/boottest
+
+.PHONY: tools-test tools-bench
+tools-test: ; @$(call install-missing,$(TEST_PACKAGES))
+tools-bench: tools-test ; @$(call install-missing,$(BENCH_PACKAGES))
+
+# Installs what is missing, as root or through sudo.
+define install-missing
+missing=""; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+if [ -n "$$missing" ]; then \
+  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+  echo "installing$$missing"; \
+  $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+fi
+endef
+
+.PHONY: clean
+clean: ## remove what was built; the downloads stay in .cache
+	rm -rf dist $(BUNDLE_FILE) $(AGENT_FILE)
