@@ -1,0 +1,305 @@
+package fvetest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bootmend/bootmend/bitlocker"
+)
+
+// clearVolume makes content that differs in every sector, with nothing where
+// BitLocker's own data goes.
+func clearVolume(t testing.TB, size int64, opts Options) []byte {
+	t.Helper()
+	b := make([]byte, size)
+	if _, err := io.ReadFull(Seed("content"), b); err != nil {
+		t.Fatal(err)
+	}
+	// dislocker takes the volume's size from here where it has to.
+	copy(b[3:], "NTFS    ")
+	regions, err := Layout(size, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range regions {
+		clear(b[r.Off:r.end()])
+	}
+	return b
+}
+
+// format makes a volume in a file and gives it opened.
+func format(t testing.TB, content []byte, opts Options) (*os.File, *Result) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "volume.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	if err := f.Truncate(int64(len(content))); err != nil {
+		t.Fatal(err)
+	}
+	res, err := Format(f, bytes.NewReader(content), int64(len(content)), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, res
+}
+
+// unlock opens the volume with the first recovery password.
+func unlock(t testing.TB, f *os.File, size int64, res *Result) (*bitlocker.Metadata, *bitlocker.VolumeKey) {
+	t.Helper()
+	m, err := bitlocker.ReadMetadata(f, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := bitlocker.ParseRecoveryPassword(res.Recovery[0].Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _, err := m.UnlockRecovery(context.Background(), p, &res.Recovery[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, key
+}
+
+func program(t testing.TB, name string) string {
+	t.Helper()
+	for _, dir := range []string{"", "/usr/sbin", "/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path
+		}
+	}
+	t.Skipf("%s is not installed", name)
+	return ""
+}
+
+// kinds are all that a volume can be encrypted with.
+func kinds() []Options {
+	var list []Options
+	for _, method := range bitlocker.Methods() {
+		for _, sector := range []int{512, 4096} {
+			list = append(list, Options{Method: method, SectorSize: sector})
+		}
+	}
+	return list
+}
+
+func kindName(o Options) string {
+	return strings.ReplaceAll(fmt.Sprintf("%s %d", o.Method, o.SectorSize), " ", "-")
+}
+
+// TestFormatOpens opens volumes of every cipher with every secret.
+func TestFormatOpens(t *testing.T) {
+	const size = 4 << 20
+	for _, opts := range kinds() {
+		t.Run(kindName(opts), func(t *testing.T) {
+			t.Parallel()
+			opts := opts
+			opts.RecoveryPasswords = []string{"", "471207-278498-422125-177177-561902-537405-468006-693451"}
+			opts.Passwords = []string{"Grüße \U0001f511"}
+			opts.ClearKey, opts.StartupKey, opts.TPM = true, true, true
+			content := clearVolume(t, size, opts)
+			f, res := format(t, content, opts)
+			m, err := bitlocker.ReadMetadata(f, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Method != opts.Method || m.SectorSize != opts.SectorSize || m.State != bitlocker.StateEncrypted ||
+				m.ComputerName != "BOOTMEND-PC" || m.Description != DefaultDescription || m.VolumeID != res.VolumeID ||
+				m.VolumeSize != size || m.Block != 1 || len(m.Problems)+len(m.Skipped) != 0 {
+				t.Errorf("metadata: %+v", m)
+			}
+			ctx := context.Background()
+			recovery := func(i int, byID bool) func() (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
+				return func() (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
+					p, err := bitlocker.ParseRecoveryPassword(res.Recovery[i].Password)
+					if err != nil {
+						return nil, nil, err
+					}
+					if !byID {
+						return m.UnlockRecovery(ctx, p, nil)
+					}
+					return m.UnlockRecovery(ctx, p, &res.Recovery[i].ID)
+				}
+			}
+			for _, s := range []struct {
+				name   string
+				id     bitlocker.GUID
+				kind   bitlocker.ProtectorKind
+				unlock func() (*bitlocker.VolumeKey, *bitlocker.Protector, error)
+			}{
+				{"first recovery password", res.Recovery[0].ID, bitlocker.ProtectorRecoveryPassword, recovery(0, true)},
+				{"second recovery password", res.Recovery[1].ID, bitlocker.ProtectorRecoveryPassword, recovery(1, false)},
+				{"password", res.Passwords[0].ID, bitlocker.ProtectorPassword, func() (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
+					return m.UnlockPassword(ctx, opts.Passwords[0])
+				}},
+				{"clear key", res.ClearKey, bitlocker.ProtectorClearKey, m.UnlockClearKey},
+				{"startup key", res.StartupKey, bitlocker.ProtectorExternalKey, func() (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
+					return m.UnlockStartupKey(res.BEK)
+				}},
+			} {
+				key, p, err := s.unlock()
+				if err != nil {
+					t.Errorf("%s: %v", s.name, err)
+					continue
+				}
+				if p.ID != s.id || p.Kind != s.kind {
+					t.Errorf("%s: opened by %s %s, want %s %s", s.name, p.Kind, p.ID, s.kind, s.id)
+				}
+				v, err := bitlocker.OpenVolume(f, m, key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := make([]byte, size)
+				if _, err := v.ReadAt(got, 0); err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(got, content) {
+					t.Errorf("%s: content differs", s.name)
+				}
+			}
+		})
+	}
+}
+
+// TestDislocker lets dislocker decrypt volumes of every cipher, before and
+// after writing to them.
+func TestDislocker(t *testing.T) {
+	dislocker := program(t, "dislocker-file")
+	const size = 8 << 20
+	for _, opts := range kinds() {
+		t.Run(kindName(opts), func(t *testing.T) {
+			t.Parallel()
+			if testing.Short() && opts.Method != bitlocker.MethodXTS128 {
+				t.Skip("one cipher only in short mode")
+			}
+			opts := opts
+			opts.TPM, opts.ClearKey, opts.RecoveryPasswords = true, true, []string{"", ""}
+			content := clearVolume(t, size, opts)
+			f, res := format(t, content, opts)
+			m, key := unlock(t, f, size, res)
+			v, err := bitlocker.OpenVolume(f, m, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check := func(args ...string) {
+				t.Helper()
+				out := filepath.Join(t.TempDir(), "clear.img")
+				cmd := exec.Command(dislocker, append([]string{"-q", "-V", f.Name()}, append(args, "--", out)...)...)
+				if msg, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("%s: %v\n%s", cmd, err, msg)
+				}
+				got, err := os.ReadFile(out)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(got, content) {
+					t.Errorf("dislocker decrypts %d bytes to something else", len(got))
+				}
+			}
+			// dislocker 0.7 tries a recovery password on the first protector only.
+			check("-p" + res.Recovery[0].Password)
+			// In the relocated header, across its end, inside a sector, and in bulk.
+			for _, w := range []struct{ off, n int }{{0, 512}, {headerSize - 700, 1400}, {123457, 3}, {1<<20 + 5, 1 << 20}, {size - 1, 1}} {
+				b := content[w.off : w.off+w.n]
+				for i := range b {
+					b[i] ^= 0x5a
+				}
+				if _, err := v.WriteAt(b, int64(w.off)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			copy(content[3:], "NTFS    ")
+			if _, err := v.WriteAt(content[3:11], 3); err != nil {
+				t.Fatal(err)
+			}
+			check("-c")
+		})
+	}
+}
+
+// TestCryptsetup lets cryptsetup read the metadata.
+func TestCryptsetup(t *testing.T) {
+	cryptsetup := program(t, "cryptsetup")
+	modes := map[bitlocker.Method][2]string{
+		bitlocker.MethodElephant128: {"cbc-elephant", "256"},
+		bitlocker.MethodElephant256: {"cbc-elephant", "512"},
+		bitlocker.MethodCBC128:      {"cbc-eboiv", "128"},
+		bitlocker.MethodCBC256:      {"cbc-eboiv", "256"},
+		bitlocker.MethodXTS128:      {"xts-plain64", "256"},
+		bitlocker.MethodXTS256:      {"xts-plain64", "512"},
+	}
+	for _, opts := range kinds() {
+		t.Run(kindName(opts), func(t *testing.T) {
+			t.Parallel()
+			opts := opts
+			opts.TPM, opts.ClearKey, opts.StartupKey = true, true, true
+			opts.RecoveryPasswords, opts.Passwords = []string{"", ""}, []string{"secret"}
+			f, res := format(t, clearVolume(t, MinSize, opts), opts)
+			out, err := exec.Command(cryptsetup, "bitlkDump", f.Name()).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			text := strings.Join(strings.Fields(string(out)), " ")
+			want := []string{
+				"GUID: " + strings.ToLower(res.VolumeID.String()),
+				fmt.Sprintf("Sector size: %d [bytes]", opts.SectorSize),
+				fmt.Sprintf("Volume size: %d [bytes]", MinSize),
+				"Description: " + DefaultDescription,
+				"Cipher mode: " + modes[opts.Method][0], "Cipher key: " + modes[opts.Method][1] + " bits",
+				fmt.Sprintf("Volume header Offset: %d [bytes] Size: %d [bytes]", res.Regions[3].Off, res.Regions[3].Len),
+			}
+			for _, r := range res.Regions[:3] {
+				want = append(want, fmt.Sprintf("FVE metadata area Offset: %d [bytes]", r.Off))
+			}
+			for id, words := range map[bitlocker.GUID]string{
+				res.Recovery[0].ID: "recovery passphrase", res.Recovery[1].ID: "recovery passphrase",
+				res.Passwords[0].ID: "passphrase", res.ClearKey: "clear key", res.StartupKey: "startup key", res.TPM: "TPM",
+			} {
+				want = append(want, fmt.Sprintf("GUID: %s Protection: VMK protected with %s", strings.ToLower(id.String()), words))
+			}
+			for _, w := range want {
+				if !strings.Contains(text, w) {
+					t.Errorf("cryptsetup does not say %q:\n%s", w, out)
+				}
+			}
+			// It opens the keys as well, and so checks the metadata's SHA-256.
+			cmd := exec.Command(cryptsetup, "bitlkDump", "--dump-volume-key", "--batch-mode", "--key-file", "-", f.Name())
+			cmd.Stdin = strings.NewReader(res.Recovery[1].Password)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("cryptsetup cannot open the volume: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// TestDeterministic formats twice.
+func TestDeterministic(t *testing.T) {
+	opts := Options{RecoveryPasswords: []string{""}, TPM: true, StartupKey: true}
+	content := clearVolume(t, MinSize, opts)
+	sum := func(o Options) [32]byte {
+		f, _ := format(t, content, o)
+		b, err := os.ReadFile(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sha256.Sum256(b)
+	}
+	if sum(opts) != sum(opts) {
+		t.Error("the same options give different volumes")
+	}
+	other := opts
+	other.Rand = Seed("another")
+	if sum(opts) == sum(other) {
+		t.Error("another source of random bytes gives the same volume")
+	}
+}
