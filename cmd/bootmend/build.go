@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/image"
+	"github.com/bootmend/bootmend/image/config"
+	"github.com/bootmend/bootmend/remediate"
+)
+
+func newBuildCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build recovery media",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_ = cmd.Help()
+			return usagef("build: name the kind of media: iso")
+		},
+	}
+	cmd.AddCommand(newBuildISOCommand())
+	return cmd
+}
+
+// buildOptions are what all kinds of media have in common.
+type buildOptions struct {
+	output          string
+	keys            []string
+	unprotectedKeys bool
+	rules           []string
+	policy          string
+	config          config.Config
+	json            bool
+}
+
+func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
+	o.config = config.Default()
+	f.StringVarP(&o.output, "output", "o", "", "file to write")
+	f.StringArrayVar(&o.keys, "keys", nil, "CSV file with recovery keys to put on the media (may be repeated)")
+	f.BoolVar(&o.unprotectedKeys, "unprotected-keys", false, "write the keys readable by anyone who finds the media")
+	f.StringArrayVar(&o.rules, "rules", nil, "rule pack to add to the packaged ones (may be repeated)")
+	f.StringVar(&o.policy, "policy", string(remediate.FaultyOnly), "which files a rule takes: faulty-only or all-matching")
+	f.BoolVar(&o.config.DryRun, "dry-run-media", false, "make media that show what they would do and change nothing")
+	f.Var(&o.config.OnSuccess, "on-success", "what a healed machine does")
+	f.Var(&o.config.OnFailure, "on-failure", "what a machine does that needs a person")
+	f.DurationVar(&o.config.Countdown, "countdown", o.config.Countdown, "how long the result is shown before the machine goes on")
+	f.BoolVar(&o.json, "json", false, "print the result as JSON")
+}
+
+// spec gathers what goes onto the media. Everything that can be wrong with the person's files is found here,
+// before anything is written.
+func (o *buildOptions) spec(messages io.Writer) (image.Spec, error) {
+	var spec image.Spec
+	policy, err := remediate.ParsePolicy(o.policy)
+	if err != nil {
+		return spec, &usageError{err}
+	}
+	o.config.AllMatching = policy == remediate.AllMatching
+	if spec.Config, err = o.config.Marshal(); err != nil {
+		return spec, &usageError{err}
+	}
+	if spec.Time, err = sourceDate(); err != nil {
+		return spec, err
+	}
+	if spec.Rules, err = readRules(o.rules); err != nil {
+		return spec, err
+	}
+	if spec.Keys, err = o.readKeys(messages); err != nil {
+		return spec, err
+	}
+	spec.GrubConfig = assets.GrubConfig
+	if spec.Agent, err = assets.Mend(); err != nil {
+		return spec, err
+	}
+	bundle, err := assets.OpenBundle()
+	if err != nil {
+		return spec, err
+	}
+	spec.Bundle = bundle
+	return spec, nil
+}
+
+// readKeys merges the key files into the canonical list. Bad lines are told and left out.
+func (o *buildOptions) readKeys(messages io.Writer) (image.Keys, error) {
+	if len(o.keys) == 0 {
+		return nil, nil
+	}
+	if !o.unprotectedKeys {
+		return nil, withHint(errors.New("recovery keys would lie readable on the media: nothing was built"),
+			"add --unprotected-keys if you accept that, and keep the media as safe as the keys; or leave --keys out, and the key is asked for at each machine")
+	}
+	all := &keys.List{}
+	for _, name := range o.keys {
+		list, err := readKeyFile(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range list.Problems {
+			fmt.Fprintf(messages, "bootmend: %s, line %d left out: %s\n", name, p.Line, p.Reason)
+		}
+		all.Entries = append(all.Entries, list.Entries...)
+	}
+	if len(all.Entries) == 0 {
+		return nil, withHint(errors.New("the key files hold no usable key"), "a key file is CSV with the columns KeyID,RecoveryKey")
+	}
+	fmt.Fprintf(messages, "bootmend: %d recovery keys go onto the media, readable by anyone who has it; keep it locked away and erase it afterwards\n", len(all.Entries))
+	var csv bytes.Buffer
+	if err := all.WriteCSV(&csv); err != nil {
+		return nil, err
+	}
+	return csv.Bytes(), nil
+}
+
+func readKeyFile(name string) (*keys.List, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return keys.ReadCSV(f, name)
+}
+
+// readRules checks each rule pack as the agent will. The packaged packs come first.
+func readRules(files []string) ([]image.RulePack, error) {
+	var packs []image.RulePack
+	packaged := assets.DefaultRules()
+	names, err := fs.Glob(packaged, "*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		data, err := fs.ReadFile(packaged, name)
+		if err != nil {
+			return nil, err
+		}
+		packs = append(packs, image.RulePack{Name: name, Data: data})
+	}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := remediate.ParsePack(data, name); err != nil {
+			return nil, err
+		}
+		packs = append(packs, image.RulePack{Name: filepath.Base(name), Data: data})
+	}
+	return packs, nil
+}
+
+// sourceDate is the date of everything on the media: SOURCE_DATE_EPOCH, or a fixed one, so that the same
+// inputs always give the same bytes.
+func sourceDate() (time.Time, error) {
+	value := os.Getenv("SOURCE_DATE_EPOCH")
+	if value == "" {
+		return time.Date(2024, 7, 19, 5, 27, 0, 0, time.UTC), nil
+	}
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || seconds < 0 {
+		return time.Time{}, withHint(fmt.Errorf("SOURCE_DATE_EPOCH is %q", value), "set it to seconds since 1970, or unset it")
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/bitlocker/fvetest"
+)
+
+// TestMain lets the scripts run bootmend as users do.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"bootmend": func() { os.Exit(run(os.Args[1:])) },
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"mkvolume": mkvolume,
+			"mkdisk":   mkdisk,
+			"poke":     poke,
+			"truncate": truncate,
+			"same":     same,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "bundle" {
+				_, err := assets.OpenBundle()
+				_, agentErr := assets.Mend()
+				return err == nil && agentErr == nil, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+	})
+}
+
+const volumeSize = 16 << 20
+
+// clearContent is what the volumes of the scripts hold: an NTFS boot sector and a pattern.
+func clearContent() []byte {
+	data := make([]byte, volumeSize)
+	copy(data, "\xeb\x52\x90NTFS    ")
+	for off := 1 << 16; off < 2<<16; off++ {
+		data[off] = byte(off * 7)
+	}
+	return data
+}
+
+// mkvolume FILE [suspended] writes a BitLocker volume, FILE.clear with its clear content, and FILE.key,
+// FILE.id with its recovery password and key ID.
+func mkvolume(ts *testscript.TestScript, _ bool, args []string) {
+	volume, result := formatted(ts, len(args) > 1 && args[1] == "suspended")
+	path := ts.MkAbs(args[0])
+	write(ts, path, volume)
+	write(ts, path+".clear", clearContent())
+	if len(result.Recovery) > 0 {
+		write(ts, path+".key", []byte(result.Recovery[0].Password+"\r\n"))
+		write(ts, path+".csv", fmt.Appendf(nil, "KeyID,RecoveryKey\n%s,%s\n", result.Recovery[0].ID, result.Recovery[0].Password))
+		ts.Setenv("KEYID", result.Recovery[0].ID.String())
+	}
+}
+
+// mkdisk FILE writes a disk with an MBR whose second partition is a BitLocker volume.
+func mkdisk(ts *testscript.TestScript, _ bool, args []string) {
+	const start = 1 << 20
+	volume, _ := formatted(ts, false)
+	disk := make([]byte, start, start+len(volume))
+	entry := disk[446+16:]
+	entry[4] = 0x07
+	copy(entry[8:], []byte{0x00, 0x08, 0x00, 0x00})  // sector 2048
+	copy(entry[12:], []byte{0x00, 0x80, 0x00, 0x00}) // 32768 sectors: volumeSize
+	disk[510], disk[511] = 0x55, 0xaa
+	write(ts, ts.MkAbs(args[0]), append(disk, volume...))
+}
+
+func formatted(ts *testscript.TestScript, suspended bool) ([]byte, *fvetest.Result) {
+	dst := make(memory, volumeSize)
+	opts := fvetest.Options{Description: "FRONTDESK-7 C: 7/19/2024", TPM: true, ClearKey: suspended}
+	if !suspended {
+		opts.RecoveryPasswords = []string{""}
+	}
+	result, err := fvetest.Format(dst, bytes.NewReader(clearContent()), volumeSize, opts)
+	ts.Check(err)
+	return dst, result
+}
+
+// poke FILE OFFSET BYTES... overwrites bytes.
+func poke(ts *testscript.TestScript, _ bool, args []string) {
+	off, err := strconv.ParseInt(args[1], 0, 64)
+	ts.Check(err)
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
+	ts.Check(err)
+	_, err = f.WriteAt([]byte(args[2]), off)
+	ts.Check(err)
+	ts.Check(f.Close())
+}
+
+// truncate FILE SIZE shortens a file.
+func truncate(ts *testscript.TestScript, _ bool, args []string) {
+	size, err := strconv.ParseInt(args[1], 0, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+}
+
+// same FILE FILE compares binary files without printing them.
+func same(ts *testscript.TestScript, _ bool, args []string) {
+	a, b := ts.ReadFile(args[0]), ts.ReadFile(args[1])
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			ts.Fatalf("%s and %s differ from byte %d on", args[0], args[1], i)
+		}
+	}
+	if len(a) != len(b) {
+		ts.Fatalf("%s has %d bytes, %s has %d", args[0], len(a), args[1], len(b))
+	}
+}
+
+func write(ts *testscript.TestScript, path string, data []byte) {
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o777))
+	ts.Check(os.WriteFile(path, data, 0o666))
+}
+
+// memory is a disk of fixed size; the formatter writes to it from several goroutines.
+type memory []byte
+
+func (m memory) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }

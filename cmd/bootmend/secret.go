@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/bitlocker/keys"
+)
+
+// secret is what a person gave to open a volume with. Exactly one field is set; none means: ask.
+type secret struct {
+	recovery *bitlocker.RecoveryPassword
+	list     *keys.List
+	bek      []byte
+	password string
+}
+
+// keyFileLimit bounds a key file; the largest is a key list of a whole company.
+const keyFileLimit = 64 << 20
+
+// readSecret tells by a key file's content what it is.
+func readSecret(path string) (secret, error) {
+	if path == "" {
+		return secret{}, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return secret{}, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, keyFileLimit+1))
+	if err != nil {
+		return secret{}, err
+	}
+	if len(data) > keyFileLimit {
+		return secret{}, fmt.Errorf("key file %s is larger than %d MiB", path, keyFileLimit>>20)
+	}
+	if _, err := bitlocker.StartupKeyID(data); err == nil {
+		return secret{bek: data}, nil
+	}
+	text := strings.TrimSpace(string(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))))
+	if text == "" {
+		return secret{}, fmt.Errorf("key file %s is empty", path)
+	}
+	if p, err := bitlocker.ParseRecoveryPassword(text); err == nil {
+		return secret{recovery: &p}, nil
+	}
+	if list, err := keys.ReadCSV(bytes.NewReader(data), path); err == nil && len(list.Entries) > 0 {
+		return secret{list: list}, nil
+	}
+	if strings.ContainsAny(text, "\r\n\x00") {
+		return secret{}, withHint(fmt.Errorf("key file %s: neither a recovery password, a key list, a startup key nor a password in one line", path),
+			"a key list is a CSV file with the columns KeyID,RecoveryKey")
+	}
+	return parseTyped(text)
+}
+
+// parseTyped takes 48 digits for a recovery password and everything else for a user's password. Digits and
+// dashes of about that length are a mistyped recovery password, and are called that.
+func parseTyped(text string) (secret, error) {
+	p, err := bitlocker.ParseRecoveryPassword(text)
+	if err == nil {
+		return secret{recovery: &p}, nil
+	}
+	if strings.Trim(text, "0123456789- ") == "" && len(text) >= 40 {
+		return secret{}, fmt.Errorf("recovery password: %w", err)
+	}
+	return secret{password: text}, nil
+}
+
+// unlock opens a volume with the secret. Without one, a clear key is tried, then the person is asked.
+func unlock(ctx context.Context, messages io.Writer, m *bitlocker.Metadata, s secret) (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
+	switch {
+	case s.recovery != nil:
+		return m.UnlockRecovery(ctx, *s.recovery, nil)
+	case s.bek != nil:
+		return m.UnlockStartupKey(s.bek)
+	case s.list != nil:
+		return unlockFromList(ctx, m, s.list)
+	case s.password != "":
+		return m.UnlockPassword(ctx, s.password)
+	}
+	key, protector, err := m.UnlockClearKey()
+	if !errors.Is(err, bitlocker.ErrNoProtector) {
+		return key, protector, err
+	}
+	typed, err := askSecret(messages, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	return unlock(ctx, messages, m, typed)
+}
+
+// unlockFromList tries the keys of the volume's own protectors, then those of its computer.
+func unlockFromList(ctx context.Context, m *bitlocker.Metadata, list *keys.List) (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
+	err := fmt.Errorf("the key list has no key for this volume: %w", bitlocker.ErrNoProtector)
+	for _, p := range m.Protectors {
+		for _, entry := range list.ForProtector(p.ID) {
+			key, protector, tryErr := m.UnlockRecovery(ctx, entry.Password, &p.ID)
+			if tryErr == nil || ctx.Err() != nil {
+				return key, protector, tryErr
+			}
+			err = fmt.Errorf("line %d of the key list, key ID %s: %w", entry.Line, p.ID, tryErr)
+		}
+	}
+	if m.ComputerName == "" {
+		return nil, nil, err
+	}
+	for _, entry := range list.ForComputer(m.ComputerName) {
+		key, protector, tryErr := m.UnlockRecovery(ctx, entry.Password, nil)
+		if tryErr == nil || ctx.Err() != nil {
+			return key, protector, tryErr
+		}
+		err = fmt.Errorf("line %d of the key list, computer %s: %w", entry.Line, m.ComputerName, tryErr)
+	}
+	return nil, nil, err
+}
+
+// askSecret asks on the terminal, where what is typed does not show.
+func askSecret(messages io.Writer, m *bitlocker.Metadata) (secret, error) {
+	fd := int(os.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return secret{}, withHint(errors.New("no key was given, and there is no terminal to ask on"), "name a file with --key-file")
+	}
+	for _, p := range m.Protectors {
+		if p.Kind == bitlocker.ProtectorRecoveryPassword {
+			fmt.Fprintf(messages, "bootmend: recovery password wanted, key ID %s\n", p.ID)
+		}
+	}
+	fmt.Fprint(messages, "Recovery password or password: ")
+	line, err := term.ReadPassword(fd)
+	fmt.Fprintln(messages)
+	if err != nil {
+		return secret{}, err
+	}
+	if len(bytes.TrimSpace(line)) == 0 {
+		return secret{}, errors.New("no key was typed")
+	}
+	return parseTyped(strings.TrimSpace(string(line)))
+}
