@@ -11,9 +11,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/bootmend/bootmend/assets"
 )
@@ -71,11 +74,12 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 	for _, f := range []struct{ path, name string }{
 		{PathElTorito, assets.ElTorito}, {PathNotice, assets.Notice}, {"shim", assets.Shim}, {"grub", assets.Grub},
 	} {
-		in, err := fromBundle(s.Bundle, f.path, f.name)
+		// Small, compressed in the bundle, and read more than once: unpacked once.
+		data, err := fs.ReadFile(s.Bundle, f.name)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("boot bundle: %s: %w", f.name, err)
 		}
-		inputs = append(inputs, in)
+		inputs = append(inputs, FromBytes(f.path, data))
 	}
 	inputs = append(inputs, FromBytes(PathConfig, s.Config))
 	if s.Keys != nil {
@@ -84,10 +88,8 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 	for i, r := range s.Rules {
 		inputs = append(inputs, FromBytes(PathRules+"/"+ruleName(i, r.Name), r.Data))
 	}
-	for i := range inputs {
-		if err := inputs[i].hash(ctx); err != nil {
-			return nil, err
-		}
+	if err := hashAll(ctx, inputs); err != nil {
+		return nil, err
 	}
 	t.ID = mediaID(s, t.Time, inputs)
 
@@ -101,12 +103,8 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 	inputs = slices.DeleteFunc(inputs, func(f File) bool { return !strings.HasPrefix(f.Path, "/") })
 	t.Files = append([]File{readme, grub, esp}, inputs...)
 	t.Files = append(t.Files, id, FromBytes("/bootmend/id-"+t.ID, nil))
-	for i := range t.Files {
-		if t.Files[i].SHA256 == ([sha256.Size]byte{}) {
-			if err := t.Files[i].hash(ctx); err != nil {
-				return nil, err
-			}
-		}
+	if err := hashAll(ctx, t.Files); err != nil {
+		return nil, err
 	}
 	return t, t.writeManifest()
 }
@@ -170,6 +168,18 @@ func initrd(s Spec) (File, error) {
 			io.Closer
 		}{io.MultiReader(r, bytes.NewReader(padding), bytes.NewReader(s.Agent)), r}, nil
 	}}, nil
+}
+
+// hashAll fills in the hashes that are missing, several files at a time.
+func hashAll(ctx context.Context, files []File) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range files {
+		if files[i].SHA256 == ([sha256.Size]byte{}) {
+			g.Go(func() error { return files[i].hash(ctx) })
+		}
+	}
+	return g.Wait()
 }
 
 // hash fills in SHA256 and makes sure that the file has the size that it says.
