@@ -74,10 +74,8 @@ func MakeDisk(ctx context.Context, path string, o DiskOptions) (*WindowsDisk, er
 	if err := makeNTFS(ctx, windows, windowsSize, "Windows", windowsStart, files); err != nil {
 		return nil, err
 	}
-	if o.Dirty {
-		if err := markDirty(windows); err != nil {
-			return nil, err
-		}
+	if err := prepareVolume(windows, &d.Options); err != nil {
+		return nil, err
 	}
 	recovery := filepath.Join(work, "recovery")
 	winre := []File{{Path: "Recovery/WindowsRE/winre.wim", Time: installed, Data: contents("winre", mib)}}

@@ -6,48 +6,151 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/bootmend/bootmend/bitlocker/fvetest"
 )
 
-// markDirty sets the flag that Windows sets in $Volume when it wants the volume checked at the next start, which no
-// tool at hand does. $Volume is the fourth record of the master file table; its $VOLUME_INFORMATION attribute (0x70)
-// is resident and carries the flags at offset 10 (linux/fs/ntfs3/ntfs.h, VOLUME_INFO).
-func markDirty(path string) error {
-	volume, err := os.OpenFile(path, os.O_RDWR, 0)
+// What no tool at hand does to an NTFS volume is done here, on file records of the master file table (layout:
+// linux/fs/ntfs3/ntfs.h, MFT_REC and ATTRIB).
+const (
+	recordSize       = 1024
+	recordVolume     = 3 // $Volume
+	recordBitmap     = 6 // $Bitmap
+	attrVolumeInfo   = 0x70
+	attrData         = 0x80
+	attrEnd          = 0xFFFFFFFF
+	volumeInfoFlags  = 10
+	volumeFlagDirty  = 1
+	fixupFreeSection = 510 // the last two bytes of a sector are not what they seem
+)
+
+// ntfsImage is a volume image opened for patching.
+type ntfsImage struct {
+	*os.File
+	cluster     int64 // bytes
+	mft, mirror int64 // offsets of the table and of the copy of its first four records
+}
+
+func openNTFS(path string) (*ntfsImage, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	boot := make([]byte, 512)
+	if _, err := file.ReadAt(boot, 0); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	v := &ntfsImage{File: file, cluster: int64(binary.LittleEndian.Uint16(boot[11:])) * int64(boot[13])}
+	v.mft = int64(binary.LittleEndian.Uint64(boot[48:])) * v.cluster
+	v.mirror = int64(binary.LittleEndian.Uint64(boot[56:])) * v.cluster
+	return v, nil
+}
+
+// attribute finds an attribute of a file record and gives its bytes with their place in the image.
+func (v *ntfsImage) attribute(record int64, kind uint32) ([]byte, int64, error) {
+	base := v.mft + record*recordSize
+	data := make([]byte, recordSize)
+	if _, err := v.ReadAt(data, base); err != nil {
+		return nil, 0, err
+	}
+	if string(data[:4]) != "FILE" {
+		return nil, 0, fmt.Errorf("%s: no file record at offset %d", v.Name(), base)
+	}
+	for at := int(binary.LittleEndian.Uint16(data[20:])); at+24 < fixupFreeSection; {
+		found, length := binary.LittleEndian.Uint32(data[at:]), int(binary.LittleEndian.Uint32(data[at+4:]))
+		if found == attrEnd || length < 24 || at+length > fixupFreeSection {
+			break
+		}
+		if found == kind {
+			return data[at : at+length], base + int64(at), nil
+		}
+		at += length
+	}
+	return nil, 0, fmt.Errorf("%s: file record %d has no attribute %#x", v.Name(), record, kind)
+}
+
+// markDirty sets the flag with which Windows has a volume checked at its next start.
+func (v *ntfsImage) markDirty() error {
+	attr, at, err := v.attribute(recordVolume, attrVolumeInfo)
 	if err != nil {
 		return err
 	}
-	return errors.Join(setDirty(volume), volume.Close())
+	flags := int64(binary.LittleEndian.Uint16(attr[20:])) + volumeInfoFlags
+	dirty := []byte{attr[flags] | volumeFlagDirty}
+	_, err = v.WriteAt(dirty, at+flags)
+	if err == nil {
+		_, err = v.WriteAt(dirty, at+flags-v.mft+v.mirror)
+	}
+	return err
 }
 
-func setDirty(volume *os.File) error {
-	boot := make([]byte, 512)
-	if _, err := volume.ReadAt(boot, 0); err != nil {
+// reserve finds room for BitLocker's three copies of its metadata and the volume's moved header, and marks it as
+// used, as Windows does with hidden files.
+func (v *ntfsImage) reserve(size int64) (places [3]int64, err error) {
+	attr, _, err := v.attribute(recordBitmap, attrData)
+	if err != nil {
+		return places, err
+	}
+	// $Bitmap is one run: its length and its cluster, in as many bytes as the first byte's halves say.
+	run := attr[binary.LittleEndian.Uint16(attr[32:]):]
+	at := littleEndian(run[1+run[0]&15:][:run[0]>>4]) * v.cluster
+	bitmap := make([]byte, size/v.cluster/8)
+	if _, err := v.ReadAt(bitmap, at); err != nil {
+		return places, err
+	}
+	const room = 128 << 10 // metadata of 64 KiB and, behind the first, a header of 8 KiB
+	bytes := int(room / v.cluster / 8)
+	for i := range places {
+		// Spread over the volume as Windows does.
+		for at := len(bitmap) * (i + 1) / 4; ; at++ {
+			if at+bytes > len(bitmap) {
+				return places, fmt.Errorf("%s: no room for BitLocker's metadata", v.Name())
+			}
+			if allZero(bitmap[at : at+bytes]) {
+				for j := range bytes {
+					bitmap[at+j] = 0xFF
+				}
+				places[i] = int64(at) * 8 * v.cluster
+				break
+			}
+		}
+	}
+	_, err = v.WriteAt(bitmap, at)
+	return places, err
+}
+
+func littleEndian(b []byte) (n int64) {
+	for i, c := range b {
+		n |= int64(c) << (8 * i)
+	}
+	return n
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// prepareVolume gives a new Windows volume what only Windows does to one.
+func prepareVolume(path string, o *DiskOptions) (err error) {
+	v, err := openNTFS(path)
+	if err != nil {
 		return err
 	}
-	cluster := int64(binary.LittleEndian.Uint16(boot[11:])) * int64(boot[13])
-	const recordSize = 1024
-	offset := int64(binary.LittleEndian.Uint64(boot[48:]))*cluster + 3*recordSize
-	record := make([]byte, recordSize)
-	if _, err := volume.ReadAt(record, offset); err != nil {
-		return err
-	}
-	if string(record[:4]) != "FILE" {
-		return fmt.Errorf("no file record at offset %d of %s", offset, volume.Name())
-	}
-	for at := int(binary.LittleEndian.Uint16(record[20:])); at+24 < 510; {
-		kind, length := binary.LittleEndian.Uint32(record[at:]), binary.LittleEndian.Uint32(record[at+4:])
-		if kind == 0x70 {
-			flags := at + int(binary.LittleEndian.Uint16(record[at+20:])) + 10
-			// Inside the first sector but for its last two bytes, so the fix-up of the record need not change.
-			_, err := volume.WriteAt([]byte{record[flags] | 1}, offset+int64(flags))
+	defer func() { err = errors.Join(err, v.Close()) }()
+	if o.Dirty {
+		if err := v.markDirty(); err != nil {
 			return err
 		}
-		if kind == 0xFFFFFFFF || length == 0 {
-			break
-		}
-		at += int(length)
 	}
-	return fmt.Errorf("no volume information in %s", volume.Name())
+	if !o.Plain && o.BitLocker.Metadata == (fvetest.Options{}).Metadata {
+		o.BitLocker.Metadata, err = v.reserve(windowsSize)
+	}
+	return err
 }
 
 // inUse tells whether a process still has the file open.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/ulikunitz/xz"
@@ -83,15 +84,25 @@ func windowsTree(healthy bool) ([]File, error) {
 			faulty(cs("C-00000291-00000000-00000030.sys"), incident.Add(11*time.Minute), make([]byte, 40960)),
 		)
 	}
-	for _, hive := range []string{"SYSTEM", "SOFTWARE"} {
-		data, err := hiveBytes(hive)
+	registry, err := hives()
+	for name, data := range registry {
+		files = append(files, file("Windows/System32/config/"+name, installed, data))
+	}
+	return files, err
+}
+
+// hives are the registry of the machine.
+var hives = sync.OnceValues(func() (map[string][]byte, error) {
+	found := map[string][]byte{}
+	for _, name := range []string{"SYSTEM", "SOFTWARE"} {
+		data, err := hiveBytes(name)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, file("Windows/System32/config/"+hive, installed, data))
+		found[name] = data
 	}
-	return files, nil
-}
+	return found, nil
+})
 
 // hiveBytes is a registry hive of a real Windows where there is one, else just its first sector's signature: the
 // agent must do without the computer's name then.
