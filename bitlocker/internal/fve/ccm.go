@@ -47,6 +47,7 @@ func Seal(key, nonce, plain []byte, tagSize int) (tag, data []byte, err error) {
 type ccm struct {
 	block cipher.Block
 	nonce []byte
+	aad   []byte // associated data: BitLocker has none, RFC 3610's vectors do
 }
 
 func newCCM(key, nonce []byte, tagSize, dataSize int) (*ccm, error) {
@@ -60,7 +61,7 @@ func newCCM(key, nonce []byte, tagSize, dataSize int) (*ccm, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ccm{block, nonce}, nil
+	return &ccm{block: block, nonce: nonce}, nil
 }
 
 // counter is the block A_i of RFC 3610, section 2.3.
@@ -77,23 +78,34 @@ func (c *ccm) ctr(dst, src []byte) {
 	cipher.NewCTR(c.block, c.counter(1)).XORKeyStream(dst, src)
 }
 
-// tag is the CBC-MAC over the block B_0 of RFC 3610, section 2.2, and the
-// plain text, encrypted with counter 0.
+// tag is the CBC-MAC over the block B_0 of RFC 3610, section 2.2, the
+// associated data and the plain text, encrypted with counter 0.
 func (c *ccm) tag(plain []byte, size int) []byte {
 	mac := make([]byte, 16)
 	mac[0] = byte(14-len(c.nonce)) | byte((size-2)/2)<<3
 	copy(mac[1:], c.nonce)
 	putTail(mac[1+len(c.nonce):], len(plain))
-	c.block.Encrypt(mac, mac)
-	for len(plain) > 0 {
-		n := subtle.XORBytes(mac, mac, plain[:min(16, len(plain))])
+	if n := len(c.aad); n > 0 {
+		mac[0] |= 0x40
 		c.block.Encrypt(mac, mac)
-		plain = plain[n:]
+		c.mac(mac, append([]byte{byte(n >> 8), byte(n)}, c.aad...))
+	} else {
+		c.block.Encrypt(mac, mac)
 	}
+	c.mac(mac, plain)
 	first := c.counter(0)
 	c.block.Encrypt(first, first)
 	subtle.XORBytes(mac, mac, first)
 	return mac[:size]
+}
+
+// mac goes on with the CBC-MAC over data, padded with zeros.
+func (c *ccm) mac(mac, data []byte) {
+	for len(data) > 0 {
+		n := subtle.XORBytes(mac, mac, data[:min(16, len(data))])
+		c.block.Encrypt(mac, mac)
+		data = data[n:]
+	}
 }
 
 // putTail writes v, most significant byte first, over the whole of b.

@@ -80,14 +80,18 @@ const (
 	cyclesB = 3
 )
 
+// decryptA keeps the five words before the present ones at hand.
 func decryptA(d []uint32) {
-	m := len(d) - 1
+	n := len(d)
+	p1, p2, p3, p4, p5 := d[n-1], d[n-2], d[n-3], d[n-4], d[n-5]
 	for range cyclesA {
-		for i := 0; i < len(d)-3; i += 4 {
-			d[i] += d[(i-2)&m] ^ bits.RotateLeft32(d[(i-5)&m], 9)
-			d[i+1] += d[(i-1)&m] ^ d[(i-4)&m]
-			d[i+2] += d[i] ^ bits.RotateLeft32(d[(i-3)&m], 13)
-			d[i+3] += d[i+1] ^ d[(i-2)&m]
+		for w := d; len(w) >= 4; w = w[4:] {
+			w0 := w[0] + (p2 ^ bits.RotateLeft32(p5, 9))
+			w1 := w[1] + (p1 ^ p4)
+			w2 := w[2] + (w0 ^ bits.RotateLeft32(p3, 13))
+			w3 := w[3] + (w1 ^ p2)
+			w[0], w[1], w[2], w[3] = w0, w1, w2, w3
+			p1, p2, p3, p4, p5 = w3, w2, w1, w0, p1
 		}
 	}
 }
@@ -107,7 +111,14 @@ func encryptA(d []uint32) {
 func decryptB(d []uint32) {
 	m := len(d) - 1
 	for range cyclesB {
-		for i := 0; i < len(d)-3; i += 4 {
+		w := d
+		for ; len(w) > 8; w = w[4:] {
+			w[0] += w[2] ^ w[5]
+			w[1] += w[3] ^ bits.RotateLeft32(w[6], 10)
+			w[2] += w[4] ^ w[7]
+			w[3] += w[5] ^ bits.RotateLeft32(w[8], 25)
+		}
+		for i := len(d) - len(w); i < len(d); i += 4 { // the last ones wrap
 			d[i] += d[i+2] ^ d[(i+5)&m]
 			d[i+1] += d[i+3] ^ bits.RotateLeft32(d[(i+6)&m], 10)
 			d[i+2] += d[(i+4)&m] ^ d[(i+7)&m]
