@@ -95,8 +95,8 @@ Dir::Etc::main "/dev/null";
 Dir::State "%[1]s/state";
 Dir::State::status "%[1]s/state/status";
 Dir::Cache "%[1]s/cache";
-Dir::Cache::pkgcache "";
-Dir::Cache::srcpkgcache "";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
 Dir::Log "%[1]s/log";
 APT::Sandbox::User "root"; // as root, the files would else have to belong to _apt
 APT::Update::Error-Mode "any";

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/bootmend/bootmend/image/initramfs/modtable"
 )
 
 // Modinfo is what a kernel module says of itself in the ELF section ".modinfo": strings "key=value", each
@@ -53,7 +55,7 @@ func parseModinfo(data []byte) Modinfo {
 		}
 		switch key {
 		case "name":
-			info.Name = Canonical(value)
+			info.Name = modtable.Name(value)
 		case "license":
 			info.License = value
 		case "alias":
@@ -63,7 +65,7 @@ func parseModinfo(data []byte) Modinfo {
 		case "depends":
 			for name := range strings.SplitSeq(value, ",") {
 				if name != "" {
-					info.Depends = append(info.Depends, Canonical(name))
+					info.Depends = append(info.Depends, modtable.Name(name))
 				}
 			}
 		case "softdep":
@@ -85,11 +87,8 @@ func parseSoftdep(value string) (pre, post []string) {
 		case word == "post:":
 			list = &post
 		case list != nil:
-			*list = append(*list, Canonical(word))
+			*list = append(*list, modtable.Name(word))
 		}
 	}
 	return pre, post
 }
-
-// Canonical is a module's name as the kernel compares it: dashes are underscores.
-func Canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/bootmend/bootmend/image/initramfs/modtable"
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
@@ -84,7 +85,7 @@ func (sel *Selection) alias() []byte {
 			if strings.ContainsAny(a, " \t\n") {
 				continue // depmod drops them too: the table's columns are parted by blanks
 			}
-			lines = append(lines, "alias "+a+" "+m.Info.Name)
+			lines = append(lines, "alias "+modtable.Normalise(a)+" "+m.Info.Name)
 		}
 	}
 	return table("# Aliases extracted from modules themselves.", lines)

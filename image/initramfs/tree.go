@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/bootmend/bootmend/image/initramfs/modtable"
 )
 
 // Tree is a kernel's module directory: every module that there is, by path.
@@ -36,7 +38,7 @@ func NewTree(version string, paths []string, builtin []byte, open func(path stri
 		byName: map[string]string{}, builtin: map[string]string{}, loaded: map[string]*Module{},
 	}
 	for _, p := range paths {
-		name := moduleName(p)
+		name := modtable.Name(p)
 		if other, ok := t.byName[name]; ok {
 			return nil, fmt.Errorf("kernel %s: modules %s and %s have the same name", version, other, p)
 		}
@@ -44,14 +46,10 @@ func NewTree(version string, paths []string, builtin []byte, open func(path stri
 	}
 	for line := range bytes.Lines(builtin) {
 		if p := strings.TrimSpace(string(line)); p != "" {
-			t.builtin[moduleName(p)] = p
+			t.builtin[modtable.Name(p)] = p
 		}
 	}
 	return t, nil
-}
-
-func moduleName(p string) string {
-	return Canonical(strings.TrimSuffix(path.Base(p), ".ko"))
 }
 
 // Selection is what was chosen of a tree.
@@ -123,7 +121,7 @@ func (t *Tree) Select(list []byte) (*Selection, error) {
 // matching returns the canonical names that a pattern of the list stands for.
 func (t *Tree) matching(pattern string) ([]string, error) {
 	if !strings.Contains(pattern, "/") {
-		name := Canonical(pattern)
+		name := modtable.Name(pattern)
 		if t.byName[name] != "" || t.builtin[name] != "" {
 			return []string{name}, nil
 		}

@@ -4,6 +4,7 @@ package deb
 
 import (
 	"archive/tar"
+	"bufio"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -138,7 +139,8 @@ func clean(name string) string {
 
 func (m member) decompress() (r io.Reader, done func(), err error) {
 	done = func() {}
-	raw := io.NewSectionReader(m.SectionReader, 0, m.Size())
+	// Buffered, since the xz reader asks for single bytes.
+	raw := bufio.NewReaderSize(io.NewSectionReader(m.SectionReader, 0, m.Size()), 1<<16)
 	switch path.Ext(m.name) {
 	case ".tar":
 		r = raw
