@@ -3,6 +3,7 @@ package keys
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // What sources call their columns, spelled without case, blanks and punctuation.
@@ -89,20 +90,20 @@ func splitRow(row string, sep rune) (cells []string, ok bool) {
 		cell.Reset()
 		wasQuoted = false
 	}
-	runes := []rune(row)
-	for i := 0; i < len(runes); i++ {
-		r := runes[i]
+	for i, size := 0, 0; i < len(row); i += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(row[i:])
 		switch {
-		case quoted && r == '"' && i+1 < len(runes) && runes[i+1] == '"':
+		case quoted && r == '"' && strings.HasPrefix(row[i+1:], `"`):
 			cell.WriteRune('"')
-			i++
+			size++
 		case quoted && r == '"':
 			quoted = false
 		case quoted:
 			cell.WriteRune(r)
 		case r == sep:
 			flush()
-		case r == '"' && strings.TrimSpace(cell.String()) == "" && !wasQuoted:
+		case r == '"' && !wasQuoted && strings.TrimSpace(cell.String()) == "":
 			cell.Reset()
 			quoted, wasQuoted = true, true
 		case wasQuoted && unicode.IsSpace(r):
