@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/attach"
+	"github.com/bootmend/bootmend/remediate/disk"
+)
+
+// version is set by the build.
+var version = "development"
+
+// How long the machine is given to show its devices. A disk or stick appears within these times of the last
+// sign of life; nothing waits while there is work to do.
+const (
+	settleTime  = 300 * time.Millisecond // after the last event, once media and a volume are there
+	patienceFor = 12 * time.Second       // for a medium or disk that has not shown up
+	pollTime    = 20 * time.Millisecond
+)
+
+// agent is one run on one machine.
+type agent struct {
+	con      *console
+	log      *remediate.Log
+	drivers  *drivers
+	firmware *firmware
+	boot     bootParameters
+	media    *media
+	packs    []*remediate.Pack
+	identity remediate.Identity
+	started  remediate.Run
+
+	// seen are block devices that have been looked at; disks those that may hold Windows.
+	seen    map[string]bool
+	disks   int
+	volumes []*volume
+	// broken are volumes that can't even be looked at.
+	broken []verdict
+	// guarded are disks that the kernel refuses writes to because it was told to here.
+	guarded map[string]bool
+	// forceDry is set by the menu.
+	forceDry bool
+}
+
+// work is the worker process: it never returns while the machine is up.
+func work() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
+	defer stop()
+	a := &agent{con: openConsole(), seen: map[string]bool{}, guarded: map[string]bool{}}
+	defer func() {
+		if p := recover(); p != nil {
+			a.con.note(red, "bootmend met a defect of its own: %v", p)
+			a.con.line("%s", debug.Stack())
+			a.con.drain()
+			os.Exit(1)
+		}
+	}()
+	_, _ = unix.Klogctl(kernelConsoleOff, nil) // the kernel's own lines would run through ours
+	a.con.note(bold, "bootmend %s: heals Windows machines that a faulty driver file keeps from starting", version)
+	a.prepare()
+	a.discover(ctx)
+	for {
+		verdicts := a.healAll(ctx)
+		a.finish(ctx, verdicts)
+	}
+}
+
+func (a *agent) prepare() {
+	a.boot = readBootParameters()
+	a.identity = readIdentity()
+	a.firmware = nil
+	var err error
+	if a.started, err = remediate.NewRun(time.Now(), version, rand.Reader); err != nil {
+		panic(err)
+	}
+	a.started.Machine = a.identity
+	a.log = remediate.NewLog(a.started)
+	a.log.Add(a.bootEvent())
+	a.log.Add(a.identity)
+	a.con.line("This machine: %s", describe(a.identity))
+	if a.drivers, err = loadDrivers(); err != nil {
+		a.con.note(red, "%v. Only what the kernel drives by itself will be found.", err)
+		a.drivers = noDrivers()
+	}
+}
+
+// discover looks at devices as they appear, until the medium and a volume are there and nothing has happened
+// for a moment, or patience ends. Keys are looked for in the background from the first moment on.
+func (a *agent) discover(ctx context.Context) {
+	began := time.Now()
+	for ctx.Err() == nil {
+		a.scan(ctx)
+		ready := (a.media != nil || a.boot.mediaID == "") && len(a.volumes) > 0
+		if ready && a.drivers.quiet(settleTime) || time.Since(began) > patienceFor && a.drivers.quiet(settleTime) {
+			break
+		}
+		select {
+		case <-a.drivers.appeared:
+		case <-time.After(pollTime):
+		case <-ctx.Done():
+		}
+	}
+	if a.media == nil {
+		a.con.note(red, "The medium that this machine was started from is not found; its keys and settings are not available. If it is a stick, try another USB port.")
+		a.packs = defaultPacks()
+		a.search(ctx)
+	}
+}
+
+// scan looks at every block device that it has not seen yet.
+func (a *agent) scan(ctx context.Context) {
+	blocks, err := attach.List()
+	if err != nil {
+		return
+	}
+	partitioned := map[string]bool{}
+	for _, b := range blocks {
+		partitioned[b.Disk] = partitioned[b.Disk] || b.Partition > 0
+	}
+	for _, b := range blocks {
+		if a.seen[b.Name] {
+			continue
+		}
+		a.seen[b.Name] = true
+		if a.guarded[b.Disk] {
+			b.HardwareReadOnly = false
+		}
+		a.inspect(ctx, b, partitioned[b.Name])
+	}
+}
+
+func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
+	if a.media != nil && b.Disk == a.media.block.Disk {
+		return
+	}
+	if b.Partition == 0 && !b.HardwareReadOnly {
+		// From here on the kernel refuses writes to this disk, until a plan needs one.
+		a.guarded[b.Disk] = attach.SetReadOnly(b.Device, true) == nil
+	}
+	v, kind, err := identify(b)
+	if a.media == nil && (kind == disk.ISO9660 || kind == disk.FAT) {
+		if m := openMedia(b, kind, a.boot.mediaID); m != nil {
+			a.useMedia(ctx, m)
+			return
+		}
+	}
+	if b.Partition == 0 && !strings.HasPrefix(b.Name, "sr") {
+		a.disks++
+		a.con.line("Disk %s: %s, %s", b.Name, b.Model, sizeText(b.Size))
+		a.log.Add(remediate.DiskEvent{Device: b.Device, Model: b.Model, Size: b.Size})
+	}
+	if err != nil {
+		a.con.note(red, "  %s: %s", b.Name, oneLine(err))
+		a.log.Add(remediate.ErrorEvent{Step: "looking at the disk", Device: b.Device, Message: oneLine(err)})
+		if kind == disk.BitLocker {
+			a.broken = append(a.broken, verdict{failed, &volume{Block: b, kind: kind}, b.Name + ": " + oneLine(err)})
+		}
+		return
+	}
+	if v == nil || b.Partition == 0 && partitioned {
+		return
+	}
+	a.volumes = append(a.volumes, v)
+	found := remediate.VolumeEvent{Device: b.Device, Kind: kind.String(), Size: b.Size}
+	if v.meta != nil {
+		found.ID, found.Description = v.meta.VolumeID.String(), v.meta.Description
+	}
+	a.log.Add(found)
+	if v.meta == nil {
+		return
+	}
+	a.con.line("  BitLocker volume %s: %s, %s", v.title(), v.meta.Method, v.meta.State)
+	for _, problem := range v.meta.Problems {
+		a.con.line("  note: %s", problem)
+	}
+	if a.media != nil {
+		v.search(ctx, a.media)
+	}
+}
+
+// useMedia takes over the media's settings and lets its keys be tried on what was found before it.
+func (a *agent) useMedia(ctx context.Context, m *media) {
+	a.media, a.packs = m, m.packs
+	if !m.block.HardwareReadOnly {
+		a.guarded[m.block.Disk] = attach.SetReadOnly("/dev/"+m.block.Disk, false) != nil // for the log
+	}
+	for _, note := range m.notes {
+		a.con.note(red, "%s", note)
+		a.log.Errorf("reading the media", "%s", note)
+	}
+	if m.keys != nil {
+		a.con.line("Media %s with %s", m.block.Name, count(len(m.keys.Entries), "recovery key"))
+	} else {
+		a.con.line("Media %s, without recovery keys", m.block.Name)
+	}
+	a.search(ctx)
+}
+
+// search begins to look for the keys of all volumes that wait for one.
+func (a *agent) search(ctx context.Context) {
+	for _, v := range a.volumes {
+		if v.meta != nil && v.unlocking == nil {
+			v.search(ctx, a.media)
+		}
+	}
+}
+
+// search runs beside everything else: deriving a key takes longer than loading all drivers.
+func (v *volume) search(ctx context.Context, m *media) {
+	var list *keys.List
+	if m != nil {
+		list = m.keys
+	}
+	outcome := make(chan unlocked, 1)
+	v.unlocking = outcome
+	go func() { outcome <- v.findKey(ctx, list) }()
+}
+
+// healAll works on every volume: first those that open by themselves, then those that need a person.
+func (a *agent) healAll(ctx context.Context) []verdict {
+	verdicts := slices.Clone(a.broken)
+	var waiting []*volume
+	a.scan(ctx) // late devices
+	for i := 0; i < len(a.volumes); i++ {
+		v := a.volumes[i]
+		if v.meta != nil && v.key == nil {
+			a.con.line("Unlocking %s ...", v.title())
+			if err := a.awaitKey(ctx, v); err != nil {
+				waiting = append(waiting, v)
+				continue
+			}
+		}
+		verdicts = append(verdicts, a.healOne(ctx, v))
+		a.scan(ctx)
+	}
+	for _, v := range waiting {
+		if v.looksLikeData() && anyWindows(verdicts) {
+			a.con.line("%s stays locked: there is no key for it, and it is not the Windows volume.", v.title())
+			continue
+		}
+		if err := a.askKey(ctx, v); err != nil {
+			text := fmt.Sprintf("%s is locked and no key was given. Wanted: key ID %s", v.title(), strings.Join(v.recoveryIDs(), " or "))
+			if len(v.recoveryIDs()) == 0 {
+				text = fmt.Sprintf("%s is locked and has no recovery password. Its protectors: %s", v.title(), protectorList(v.meta))
+			}
+			a.log.Add(remediate.UnlockEvent{Device: v.Device, Reason: text})
+			verdicts = append(verdicts, verdict{locked, v, text})
+			continue
+		}
+		verdicts = append(verdicts, a.healOne(ctx, v))
+	}
+	return verdicts
+}
+
+// awaitKey waits for the search that began when the volume was found.
+func (a *agent) awaitKey(ctx context.Context, v *volume) error {
+	if v.unlocking == nil {
+		v.search(ctx, a.media)
+	}
+	select {
+	case u := <-v.unlocking:
+		v.unlocking = nil
+		err := v.take(u)
+		if err != nil && !errors.Is(err, errSkip) {
+			a.con.note(red, "  %s", oneLine(err))
+			a.log.Add(remediate.UnlockEvent{Device: v.Device, Source: "key list", Reason: oneLine(err)})
+		}
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *agent) healOne(ctx context.Context, v *volume) verdict {
+	if v.meta != nil {
+		a.con.line("Unlocked %s by %s, key ID %s", v.title(), v.method, v.keyID)
+		a.log.Add(remediate.UnlockEvent{Device: v.Device, KeyID: v.keyID, Source: v.method, OK: true})
+	} else {
+		a.con.line("Looking at %s", v.title())
+	}
+	return a.heal(ctx, v)
+}
+
+func anyWindows(verdicts []verdict) bool {
+	for _, v := range verdicts {
+		if v.isWindows() && !v.needsPerson() {
+			return true
+		}
+	}
+	return false
+}
+
+func protectorList(m *bitlocker.Metadata) string {
+	var names []string
+	for _, p := range m.Protectors {
+		names = append(names, p.Kind.String())
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func (a *agent) dryRun() bool {
+	return a.forceDry || a.boot.dryRun || a.media != nil && a.media.config.DryRun
+}
+
+func (a *agent) policy() remediate.Policy {
+	if a.media != nil && a.media.config.AllMatching {
+		return remediate.AllMatching
+	}
+	return remediate.FaultyOnly
+}
+
+func (a *agent) bootEvent() remediate.BootEvent {
+	e := remediate.BootEvent{ToolVersion: version, Kernel: kernelRelease(), Firmware: "bios", Media: a.boot.mediaID, DryRun: a.boot.dryRun}
+	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
+		e.Firmware = "uefi"
+	}
+	return e
+}
+
+// run names this run in the manifest, with the computer name that Windows itself has.
+func (a *agent) run(w *remediate.Windows) remediate.Run {
+	r := a.started
+	r.Machine.ComputerName = w.ComputerName
+	return r
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// console is every place where a person may sit: the screen with its keyboard, and the serial ports (servers
+// are healed over serial-over-LAN). Lines go to all of them, keys come from any.
+type console struct {
+	keys  chan byte
+	terms []*terminal
+}
+
+type terminal struct {
+	f      *os.File
+	out    chan string
+	idle   sync.WaitGroup
+	screen bool
+}
+
+// backlog is how many lines a slow serial port may be behind before it misses some; the repair never waits for it.
+const backlog = 512
+
+// consoleNodes in the order in which people look at them. Serial ports are used where a chip answers.
+var consoleNodes = []string{"/dev/tty1", "/dev/ttyS0", "/dev/ttyS1", "/dev/ttyS2", "/dev/ttyS3", "/dev/hvc0"}
+
+func openConsole() *console {
+	c := &console{keys: make(chan byte, 256)}
+	for _, node := range consoleNodes {
+		if t := openTerminal(node); t != nil {
+			c.terms = append(c.terms, t)
+			go t.write()
+			go t.read(c.keys)
+		}
+	}
+	return c
+}
+
+func openTerminal(node string) *terminal {
+	f, err := os.OpenFile(node, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	fd := int(f.Fd()) // Fd makes the file blocking again, which the two goroutines want
+	serial := strings.HasPrefix(node, "/dev/ttyS")
+	if serial && !hasUART(fd) {
+		f.Close()
+		return nil
+	}
+	termios, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		f.Close()
+		return nil
+	}
+	// Raw: each key arrives at once and is echoed by us, on every terminal.
+	termios.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	termios.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	termios.Oflag &^= unix.OPOST
+	termios.Cc[unix.VMIN], termios.Cc[unix.VTIME] = 1, 0
+	if serial {
+		termios.Cflag = termios.Cflag&^(unix.CBAUD|unix.CSIZE|unix.PARENB|unix.CRTSCTS) | unix.B115200 | unix.CS8 | unix.CLOCAL | unix.CREAD
+	}
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, termios); err != nil {
+		f.Close()
+		return nil
+	}
+	return &terminal{f: f, out: make(chan string, backlog), screen: !serial}
+}
+
+// hasUART asks whether a chip stands behind a serial port: the kernel makes the nodes in any case.
+// struct serial_struct of linux/serial.h begins with the int "type", where 0 is PORT_UNKNOWN.
+func hasUART(fd int) bool {
+	var serial [32]int32
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGSERIAL, uintptr(unsafe.Pointer(&serial[0])))
+	return errno == 0 && serial[0] != 0
+}
+
+func (t *terminal) write() {
+	for s := range t.out {
+		_, _ = t.f.WriteString(s) // an unplugged terminal must not stop the repair
+		t.idle.Done()
+	}
+}
+
+func (t *terminal) read(keys chan<- byte) {
+	buf := make([]byte, 64)
+	for {
+		n, err := t.f.Read(buf)
+		if err != nil || n == 0 {
+			return
+		}
+		for _, b := range buf[:n] {
+			select {
+			case keys <- b:
+			default: // nobody is asking
+			}
+		}
+	}
+}
+
+func (c *console) print(s string) {
+	for _, t := range c.terms {
+		t.idle.Add(1)
+		select {
+		case t.out <- s:
+		default:
+			t.idle.Done()
+		}
+	}
+}
+
+// line prints one line of text.
+func (c *console) line(format string, args ...any) { c.print(fmt.Sprintf(format, args...) + "\r\n") }
+
+// Colours that the Linux console and serial terminals know.
+const (
+	green = "\x1b[1;32m"
+	red   = "\x1b[1;31m"
+	bold  = "\x1b[1m"
+	plain = "\x1b[0m"
+)
+
+// note prints one line that must be seen.
+func (c *console) note(colour, format string, args ...any) {
+	c.line("%s%s%s", colour, fmt.Sprintf(format, args...), plain)
+}
+
+// beep calls a person.
+func (c *console) beep() { c.print("\a") }
+
+// drain waits until all is on the terminals, but not longer than a second: a serial port may be stuck.
+func (c *console) drain() {
+	done := make(chan struct{})
+	go func() {
+		for _, t := range c.terms {
+			t.idle.Wait()
+			if !t.screen {
+				_ = unix.IoctlSetInt(int(t.f.Fd()), unix.TCSBRK, 1) // wait for the line itself
+			}
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+	}
+}
+
+// forget throws away keys that were pressed before a question was asked.
+func (c *console) forget() {
+	for {
+		select {
+		case <-c.keys:
+		default:
+			return
+		}
+	}
+}
+
+// key waits for one key; ctx's end is an error.
+func (c *console) key(ctx context.Context) (byte, error) {
+	select {
+	case b := <-c.keys:
+		return b, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// choose asks until one of the letters in menu is pressed.
+func (c *console) choose(ctx context.Context, question string, letters string) (byte, error) {
+	c.forget()
+	c.print(question)
+	for {
+		b, err := c.key(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if b |= 0x20; strings.IndexByte(letters, b) >= 0 {
+			c.line("%c", b)
+			return b, nil
+		}
+	}
+}
+
+// errSkip means that the person has no key for this volume.
+var errSkip = errors.New("no key was given")

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootmend/bootmend/image/config"
+	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/attach"
+)
+
+// finish tells the result, writes the logs, and does what the configuration says. It returns when the person
+// wants another try.
+func (a *agent) finish(ctx context.Context, verdicts []verdict) {
+	success := a.summary(verdicts)
+	a.saveLogs(verdicts)
+	settings := config.Default()
+	if a.media != nil {
+		settings = a.media.config
+	}
+	action, pause := settings.OnSuccess, settings.Countdown
+	if !success {
+		action, pause = settings.OnFailure, max(settings.Countdown, failurePause)
+	}
+	if ctx.Err() != nil { // Ctrl-Alt-Del
+		a.end(config.Reboot)
+	}
+	if success && action == config.Reboot {
+		a.goToWindows(ctx, verdicts)
+	}
+	switch action {
+	case config.Wait:
+		if !success {
+			a.con.beep()
+		}
+		a.menu(ctx, verdicts)
+	default:
+		if a.countdown(ctx, action, pause) {
+			a.end(action)
+		}
+		a.menu(ctx, verdicts)
+	}
+}
+
+// failurePause leaves time to read what went wrong before a machine that nobody watches goes on.
+const failurePause = 30 * time.Second
+
+// summary prints the result in green or red and reports whether no person is needed.
+func (a *agent) summary(verdicts []verdict) bool {
+	counts := map[outcome]int{}
+	success := true
+	result := remediate.ResultEvent{Outcome: remediate.OutcomeNeedsPerson}
+	for _, v := range verdicts {
+		counts[v.outcome]++
+		if v.needsPerson() {
+			success = false
+			result.Message = v.text
+			a.con.note(red, "NOT HEALED: %s", v.text)
+		}
+	}
+	windows := counts[clean] + counts[healedBefore] + counts[healed] + counts[planned]
+	switch {
+	case !success:
+	case a.disks == 0:
+		success = false
+		a.con.note(red, "There is no disk in this machine that can be seen. %s", hiddenAdvice())
+		result.Message = "no disk found"
+	case windows == 0:
+		success = false
+		a.con.note(red, "No Windows was found on %s. %s", count(a.disks, "disk"), hiddenAdvice())
+		result.Message = "no Windows found"
+	case counts[planned] > 0:
+		result.Outcome = remediate.OutcomeDryRun
+		a.con.note(green, "DRY RUN: %s would be healed. Nothing was changed.", count(counts[planned], "Windows installation"))
+	case counts[healed] > 0:
+		result.Outcome = remediate.OutcomeHealed
+		a.con.note(green, "HEALED: %s", count(counts[healed], "Windows installation"))
+	case counts[healedBefore] > 0:
+		result.Outcome = remediate.OutcomeHealedBefore
+		a.con.note(green, "OK: this machine is healed already, nothing is left to heal")
+	default:
+		result.Outcome = remediate.OutcomeNothingToHeal
+		a.con.note(green, "OK: nothing to heal on this machine")
+	}
+	a.log.Add(result)
+	return success
+}
+
+// hiddenAdvice says what to do about disks that the machine keeps from the operating system.
+func hiddenAdvice() string {
+	if n := attach.HiddenDisks(); n > 0 {
+		return fmt.Sprintf("The Intel RAID controller hides %s. In the firmware set-up, switch the storage mode from RAID/RST to AHCI, "+
+			"boot this medium again, and switch it back afterwards: Windows needs the old setting to start.", count(n, "NVMe disk"))
+	}
+	return "If this machine has a RAID controller, its driver may be missing here. In the firmware set-up, look for the storage mode and for disabled disks."
+}
+
+// saveLogs writes the log to the media and to each volume that was changed anyway.
+func (a *agent) saveLogs(verdicts []verdict) {
+	where, err := a.media.saveLog(a.started, a.log.Bytes())
+	switch {
+	case err != nil:
+		a.con.line("The log could not be written to the media: %s", oneLine(err))
+	case where != "":
+		a.con.line("Log on the media: %s", where)
+	}
+	for _, v := range verdicts {
+		if v.outcome != healed {
+			continue
+		}
+		if err := a.logToWindows(v.volume); err != nil {
+			a.con.line("The log could not be written to %s: %s", v.volume.title(), oneLine(err))
+		}
+	}
+}
+
+func (a *agent) logToWindows(v *volume) error {
+	tree, err := v.open(false)
+	if err != nil {
+		return err
+	}
+	_, err = remediate.WriteLogFile(volumeDir, remediate.WindowsLogDir, a.started, a.log.Bytes())
+	if closeErr := tree.close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// goToWindows arranges that the next start goes to Windows although the media is still in.
+func (a *agent) goToWindows(ctx context.Context, verdicts []verdict) {
+	for _, v := range verdicts {
+		if !v.isWindows() {
+			continue
+		}
+		if fw := a.uefi(); fw != nil {
+			entry, err := fw.bootWindowsNext(v.volume.Disk)
+			if err == nil {
+				a.con.line("The next start goes to %s.", entry)
+				return
+			}
+			a.con.line("The firmware could not be told to start Windows next (%s). Remove the media before the machine restarts.", oneLine(err))
+			return
+		}
+		a.withoutFirmware(ctx, v)
+		return
+	}
+}
+
+// withoutFirmware is the same on a machine with a BIOS, which can't be told: a disc is ejected; a stick must
+// be pulled, which only matters where the machine has come here again after it was healed.
+func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
+	if a.media == nil {
+		return
+	}
+	if a.media.close(); a.media.eject() {
+		a.con.line("The disc is ejected, so that the next start goes to Windows.")
+		return
+	}
+	if v.outcome != healedBefore {
+		a.con.line("Pull the stick while the machine restarts, or it starts from it again.")
+		return
+	}
+	a.con.note(bold, "Pull the stick now: this machine is healed and goes on to Windows as soon as the stick is out. (Enter goes on at once.)")
+	a.con.beep()
+	a.con.forget()
+	for !a.media.gone() && ctx.Err() == nil {
+		select {
+		case b := <-a.con.keys:
+			if b == '\r' || b == '\n' {
+				return
+			}
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// uefi opens the firmware's variables when they are first needed.
+func (a *agent) uefi() *firmware {
+	if a.firmware == nil {
+		a.firmware = openFirmware()
+	}
+	return a.firmware
+}
+
+// countdown waits; a key stops it and reports false.
+func (a *agent) countdown(ctx context.Context, action config.Action, pause time.Duration) bool {
+	doing := map[config.Action]string{config.Reboot: "restarting", config.PowerOff: "powering off"}[action]
+	if pause <= 0 {
+		a.con.line("Now %s.", doing)
+		return true
+	}
+	a.con.line("Now %s in %s. Press M for the menu.", doing, pause)
+	a.con.forget()
+	end := time.After(pause)
+	for {
+		select {
+		case b := <-a.con.keys:
+			if b|0x20 == 'm' {
+				return false
+			}
+		case <-end:
+			return true
+		case <-ctx.Done():
+			return true
+		}
+	}
+}
+
+// menu is what a person can do; it returns for another try.
+func (a *agent) menu(ctx context.Context, verdicts []verdict) {
+	for {
+		a.con.line("")
+		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
+		a.con.line("  F  firmware set-up  P  power off")
+		choice, err := a.con.choose(ctx, "Your choice: ", "tdwfp")
+		if err != nil {
+			a.end(config.Reboot)
+		}
+		switch choice {
+		case 't', 'd':
+			a.forceDry = choice == 'd'
+			a.again(ctx)
+			return
+		case 'w':
+			a.goToWindows(ctx, verdicts)
+			a.end(config.Reboot)
+		case 'p':
+			a.end(config.PowerOff)
+		case 'f':
+			fw := a.uefi()
+			if fw == nil {
+				a.con.line("This machine was started by a BIOS: press its set-up key at power-on.")
+				continue
+			}
+			if err := fw.setupNext(); err != nil {
+				a.con.line("%s", oneLine(err))
+				continue
+			}
+			a.end(config.Reboot)
+		}
+	}
+}
+
+// again forgets what was found, so that a stick plugged in since or a repaired disk is seen afresh.
+func (a *agent) again(ctx context.Context) {
+	unlocked := a.volumes
+	a.media.close()
+	a.media, a.disks, a.volumes, a.broken, a.seen = nil, 0, nil, nil, map[string]bool{}
+	a.discover(ctx)
+	for _, v := range a.volumes {
+		for _, old := range unlocked {
+			if old.Name == v.Name && old.key != nil && v.meta != nil && old.meta.VolumeID == v.meta.VolumeID {
+				v.key, v.method, v.keyID = old.key, old.method, old.keyID
+			}
+		}
+	}
+}
+
+// end leaves the machine in order and restarts or stops it. It does not return.
+func (a *agent) end(action config.Action) {
+	for _, v := range a.volumes {
+		if v.key != nil {
+			v.key.Wipe()
+		}
+	}
+	a.media.close()
+	unix.Sync()
+	a.con.drain()
+	command := unix.LINUX_REBOOT_CMD_RESTART
+	if action == config.PowerOff {
+		command = unix.LINUX_REBOOT_CMD_POWER_OFF
+	}
+	if err := unix.Reboot(command); err != nil {
+		a.con.note(red, "The machine could not be restarted: %v. Switch it off by hand; all is written.", err)
+	}
+	select {}
+}

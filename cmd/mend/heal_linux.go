@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/disk"
+)
+
+// outcome is how the work on one volume ended.
+type outcome int
+
+const (
+	notWindows   outcome = iota
+	clean                // Windows, nothing to heal
+	healedBefore         // the same, because it was healed by an earlier run
+	healed
+	planned // dry run: something would be done
+	locked  // no key
+	refused // must not be written to
+	failed
+)
+
+// verdict is an outcome with what a person should know.
+type verdict struct {
+	outcome
+	volume *volume
+	// text is the reason and the next step for locked, refused and failed.
+	text string
+}
+
+// isWindows reports whether a Windows installation was found, whatever became of it.
+func (v verdict) isWindows() bool {
+	return v.outcome == clean || v.outcome == healedBefore || v.outcome == healed || v.outcome == planned || v.outcome == refused
+}
+
+func (v verdict) needsPerson() bool {
+	return v.outcome == locked || v.outcome == refused || v.outcome == failed
+}
+
+// heal does section 4 to 6 of the design to one unlocked volume: look, plan, change only what the plan needs,
+// read back from the device.
+func (a *agent) heal(ctx context.Context, v *volume) verdict {
+	tree, err := v.open(true)
+	if err != nil {
+		if v.meta != nil && !a.holdsNTFS(v) {
+			return verdict{outcome: notWindows, volume: v}
+		}
+		return a.fail(v, "opening the volume", err)
+	}
+	found := a.look(ctx, v)
+	if err := tree.close(); err != nil && found.verdict.outcome != failed {
+		found.verdict = a.fail(v, "closing the volume", err)
+	}
+	if found.plan.Empty() || found.verdict.outcome != healed {
+		return found.verdict
+	}
+	return a.quarantine(ctx, v, found)
+}
+
+// finding is what a look at a volume gave. A verdict of healed means: there is a plan to carry out.
+type finding struct {
+	verdict
+	windows *remediate.Windows
+	plan    *remediate.Plan
+}
+
+func (a *agent) look(ctx context.Context, v *volume) finding {
+	root := os.DirFS(volumeDir)
+	windows, err := remediate.FindWindows(root)
+	if errors.Is(err, remediate.ErrNoWindows) {
+		return finding{verdict: verdict{outcome: notWindows, volume: v}}
+	}
+	if err != nil {
+		return finding{verdict: a.fail(v, "looking for Windows", err)}
+	}
+	name := windows.ComputerName
+	if name == "" {
+		name = "unnamed computer"
+	}
+	a.con.line("  %s on %s", windows.Version, name)
+	a.log.Add(windows)
+
+	plan, err := remediate.Evaluate(ctx, root, a.packs, a.policy())
+	if err != nil {
+		return finding{verdict: a.fail(v, "evaluating the rules", err)}
+	}
+	a.log.Add(remediate.PlanEvent{Device: v.Device, Plan: plan})
+	f := finding{verdict: verdict{outcome: clean, volume: v}, windows: windows, plan: plan}
+	a.showPlan(plan)
+	if plan.Empty() {
+		if len(plan.Problems) > 0 {
+			f.verdict = a.fail(v, "looking for faulty files", errors.New(plan.Problems[0].Path+": "+plan.Problems[0].Why))
+			return f
+		}
+		if a.sayEarlier(root) {
+			f.outcome = healedBefore
+		}
+		return f
+	}
+	switch {
+	case a.dryRun():
+		a.con.line("  Dry run: nothing is changed.")
+		f.outcome = planned
+	case windows.Hibernated:
+		f.verdict = a.refuse(v, "Windows on this volume is hibernated or was shut down with Fast Startup ("+windows.Hibernation+
+			"). Writing to it could damage it. Start Windows once more and let it resume, or shut it down fully; then boot this medium again.")
+	default:
+		f.outcome = healed
+	}
+	return f
+}
+
+func (a *agent) showPlan(plan *remediate.Plan) {
+	for _, kept := range plan.Kept {
+		a.con.line("  stays: %s (%s)", kept.Path, kept.Why)
+	}
+	for _, action := range plan.Actions {
+		a.con.line("  to quarantine: %s (%s)", action.Path, action.Reason)
+	}
+	if plan.Empty() {
+		a.con.line("  Nothing to heal on this volume.")
+	}
+}
+
+// sayEarlier tells of repairs that were made before: a machine booted again from the media says why it goes on.
+func (a *agent) sayEarlier(root fs.FS) bool {
+	earlier, err := remediate.Healed(root)
+	if err != nil || len(earlier) == 0 {
+		return false
+	}
+	last := earlier[len(earlier)-1].Manifest
+	a.con.line("  This machine was healed on %s; nothing is left to heal.", last.Time.UTC().Format(time.DateTime+" MST"))
+	return true
+}
+
+// quarantine carries the plan out. Whatever fails, each file is either at its old or at its new place.
+func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
+	tree, err := v.open(false)
+	if err != nil {
+		return a.fail(v, "opening the volume for writing", err)
+	}
+	if tree.forced {
+		a.con.line("  Windows had marked this volume for a check; it will check it at its next start.")
+	}
+	result, err := remediate.Quarantine(ctx, volumeDir, f.plan, a.run(f.windows))
+	closeErr := tree.close()
+	if result == nil {
+		return a.fail(v, "quarantining", errors.Join(err, closeErr))
+	}
+	a.log.Add(remediate.QuarantineEvent{Device: v.Device, Result: result})
+	// What was moved is checked even if something else went wrong.
+	verifyErr := a.verify(ctx, v, result)
+	check := remediate.VerifyEvent{Device: v.Device, OK: verifyErr == nil}
+	if verifyErr != nil {
+		check.Reason = verifyErr.Error()
+	}
+	a.log.Add(check)
+	if verifyErr != nil {
+		return a.fail(v, "reading the repair back from the disk", errors.Join(verifyErr, err, closeErr))
+	}
+	for _, moved := range result.Moved {
+		a.con.line("  quarantined: %s", moved.Path)
+	}
+	a.con.line("  Read back from the disk and verified.")
+	if err := errors.Join(err, closeErr); err != nil {
+		return a.fail(v, "quarantining", err)
+	}
+	return verdict{outcome: healed, volume: v}
+}
+
+func (a *agent) verify(ctx context.Context, v *volume, result *remediate.Result) (err error) {
+	tree, err := v.open(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tree.close()) }()
+	return remediate.Verify(ctx, os.DirFS(volumeDir), result)
+}
+
+// holdsNTFS tells an encrypted data stick, with FAT or exFAT inside, from a Windows volume that does not mount.
+func (a *agent) holdsNTFS(v *volume) bool {
+	kind, err := v.insideKind()
+	return err != nil || kind == disk.NTFS
+}
+
+func (a *agent) fail(v *volume, step string, err error) verdict {
+	text := fmt.Sprintf("%s: %s: %v", v.title(), step, oneLine(err))
+	a.log.Add(remediate.ErrorEvent{Step: step, Device: v.Device, Message: oneLine(err)})
+	return verdict{outcome: failed, volume: v, text: text}
+}
+
+func (a *agent) refuse(v *volume, reason string) verdict {
+	text := v.title() + ": " + reason
+	a.log.Add(remediate.ErrorEvent{Step: "plan", Device: v.Device, Message: reason})
+	return verdict{outcome: refused, volume: v, text: text}
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootmend/bootmend/remediate"
+)
+
+// kernelConsoleOff keeps the kernel's messages off the console (syslog(2), SYSLOG_ACTION_CONSOLE_OFF).
+const kernelConsoleOff = 6
+
+func kernelRelease() string {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(uts.Release[:])
+}
+
+// readIdentity takes the machine's identity from SMBIOS, as the kernel shows it.
+func readIdentity() remediate.Identity {
+	field := func(name string) string {
+		data, err := os.ReadFile("/sys/class/dmi/id/" + name)
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(data))
+	}
+	return remediate.Identity{
+		Serial: field("product_serial"),
+		UUID:   field("product_uuid"),
+		Model:  strings.TrimSpace(field("sys_vendor") + " " + field("product_name")),
+	}
+}
+
+func describe(id remediate.Identity) string {
+	model := id.Model
+	if model == "" {
+		model = "unknown model"
+	}
+	if id.Serial != "" {
+		model += ", serial number " + id.Serial
+	}
+	return model
+}

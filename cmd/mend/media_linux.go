@@ -1,0 +1,220 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/image/config"
+	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/attach"
+	"github.com/bootmend/bootmend/remediate/disk"
+)
+
+// media is the stick or disc that this machine was started from.
+type media struct {
+	dir    string
+	block  attach.Block
+	config config.Config
+	keys   *keys.List
+	packs  []*remediate.Pack
+	// notes are what a person should know of the media's files.
+	notes []string
+}
+
+const mediaDir = "/run/media"
+
+// bootParameters are what the boot loader passed on the kernel's command line.
+type bootParameters struct {
+	mediaID string
+	dryRun  bool
+}
+
+func readBootParameters() bootParameters {
+	data, _ := os.ReadFile("/proc/cmdline") // without it, the defaults hold
+	return parseBootParameters(string(data))
+}
+
+func parseBootParameters(cmdline string) bootParameters {
+	var p bootParameters
+	for _, word := range strings.Fields(cmdline) {
+		if id, ok := strings.CutPrefix(word, "bootmend.media="); ok {
+			p.mediaID = id
+		}
+		p.dryRun = p.dryRun || word == "bootmend.dry-run"
+	}
+	return p
+}
+
+// openMedia mounts b read-only if it is the medium with the given ID and reads its files. It returns nil
+// for anything else: other bootmend sticks may be plugged in too.
+func openMedia(b attach.Block, kind disk.Kind, id string) *media {
+	fsType := attach.ISO9660
+	if kind == disk.FAT {
+		fsType = attach.FAT
+	}
+	if err := attach.Mount(b.Device, mediaDir, fsType, true); err != nil {
+		return nil
+	}
+	found, err := os.ReadFile(filepath.Join(mediaDir, "bootmend/media.id"))
+	if err != nil || id == "" || strings.TrimSpace(string(found)) != id {
+		_ = attach.Unmount(mediaDir)
+		return nil
+	}
+	m := &media{dir: mediaDir, block: b}
+	m.read()
+	return m
+}
+
+// read takes in the media's files. What is missing or malformed is noted and has a safe default; a
+// configuration that cannot be read turns the run into a dry run, since it may have asked for one.
+func (m *media) read() {
+	m.config = config.Default()
+	if data, err := os.ReadFile(filepath.Join(m.dir, config.Path)); err == nil {
+		if m.config, err = config.Parse(data); err != nil {
+			m.config.DryRun, m.config.OnSuccess = true, config.Wait
+			m.note("%s: %v. Nothing will be changed until this is corrected.", config.Path, err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		m.config.DryRun, m.config.OnSuccess = true, config.Wait
+		m.note("%s cannot be read: %v. Nothing will be changed.", config.Path, err)
+	}
+	m.readKeys()
+	m.readRules()
+}
+
+func (m *media) readKeys() {
+	const name = "bootmend/keys.csv"
+	f, err := os.Open(filepath.Join(m.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		m.note("%s cannot be read: %v", name, err)
+		return
+	}
+	defer f.Close()
+	list, err := keys.ReadCSV(f, name)
+	if err != nil {
+		m.note("%s: %v", name, err)
+		return
+	}
+	m.keys = list
+	for _, p := range list.Problems {
+		m.note("%s line %d: %s; the other lines are used", name, p.Line, p.Reason)
+	}
+}
+
+// readRules reads the media's rule packs; media without any use the packaged ones. A pack that cannot be read
+// is left out whole: half a rule is worse than none.
+func (m *media) readRules() {
+	files, _ := filepath.Glob(filepath.Join(m.dir, "bootmend/rules/*.yaml"))
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err == nil {
+			var pack *remediate.Pack
+			if pack, err = remediate.ParsePack(data, filepath.Base(file)); err == nil {
+				m.packs = append(m.packs, pack)
+				continue
+			}
+		}
+		m.note("rule pack left out: %v", err)
+	}
+	if len(files) == 0 {
+		m.packs = defaultPacks()
+	}
+}
+
+func (m *media) note(format string, args ...any) {
+	m.notes = append(m.notes, fmt.Sprintf(format, args...))
+}
+
+func defaultPacks() []*remediate.Pack {
+	packs, err := remediate.ParsePacks(assets.DefaultRules())
+	if err != nil {
+		panic("the packaged rule packs do not parse: " + err.Error()) // a test of assets makes sure that they do
+	}
+	return packs
+}
+
+// close unmounts the media so that it can be pulled.
+func (m *media) close() {
+	if m != nil {
+		_ = attach.Unmount(m.dir)
+	}
+}
+
+// saveLog writes the log onto the media where some part of it can be written: a stick's FAT partition with a
+// bootmend/logs folder. It returns where it went; "" where nothing can be written, which is no error for a CD.
+func (m *media) saveLog(run remediate.Run, data []byte) (string, error) {
+	if m == nil || m.block.HardwareReadOnly {
+		return "", nil
+	}
+	blocks, err := attach.List()
+	if err != nil {
+		return "", err
+	}
+	for _, b := range blocks {
+		if b.Disk != m.block.Disk || b.Partition == 0 {
+			continue
+		}
+		where, err := saveLogOn(b, run, data)
+		if where != "" || err != nil {
+			return where, err
+		}
+	}
+	return "", nil
+}
+
+func saveLogOn(b attach.Block, run remediate.Run, data []byte) (_ string, err error) {
+	const dir = "/run/logs"
+	if err := attach.Mount(b.Device, dir, attach.FAT, true); err != nil {
+		return "", nil // not a FAT partition
+	}
+	info, statErr := os.Stat(filepath.Join(dir, remediate.MediaLogDir))
+	if err := attach.Unmount(dir); err != nil {
+		return "", err
+	}
+	if statErr != nil || !info.IsDir() {
+		return "", nil
+	}
+	if err := attach.Mount(b.Device, dir, attach.FAT, false); err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, attach.Unmount(dir)) }()
+	where, err := remediate.WriteLogFile(dir, remediate.MediaLogDir, run, data)
+	if err != nil {
+		return "", err
+	}
+	return where, attach.SyncFS(dir)
+}
+
+// eject opens the tray of the drive that the media is in, so that the next start goes to the disk.
+func (m *media) eject() bool {
+	const cdromEject = 0x5309 // linux/cdrom.h, CDROMEJECT
+	if m == nil || !strings.HasPrefix(m.block.Name, "sr") {
+		return false
+	}
+	f, err := os.OpenFile(m.block.Device, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.IoctlSetInt(int(f.Fd()), cdromEject, 0) == nil
+}
+
+// gone reports whether the media has been pulled.
+func (m *media) gone() bool {
+	if m == nil {
+		return true
+	}
+	_, err := os.Stat("/sys/class/block/" + m.block.Name)
+	return err != nil
+}

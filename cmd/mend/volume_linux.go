@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/remediate/attach"
+	"github.com/bootmend/bootmend/remediate/disk"
+)
+
+// volume is a partition (or bare disk) that may hold Windows.
+type volume struct {
+	attach.Block
+	kind disk.Kind
+	// meta and its problems are set for BitLocker volumes.
+	meta *bitlocker.Metadata
+	// key opens the volume; method and keyID tell what opened it, for the log and the screen.
+	key    *bitlocker.VolumeKey
+	method string
+	keyID  string
+	// unlocking delivers the outcome of the search for a key that began when the volume was found.
+	unlocking chan unlocked
+}
+
+// unlocked is a key, what opened it, or why none did.
+type unlocked struct {
+	key    *bitlocker.VolumeKey
+	method string
+	keyID  string
+	err    error
+}
+
+// take makes the outcome of a search the volume's own.
+func (v *volume) take(u unlocked) error {
+	v.key, v.method, v.keyID = u.key, u.method, u.keyID
+	return u.err
+}
+
+// title is what a person knows the volume by.
+func (v *volume) title() string {
+	if v.meta != nil && v.meta.Description != "" {
+		return fmt.Sprintf("%s (%s)", v.meta.Description, v.Name)
+	}
+	return v.Name
+}
+
+// looksLikeData reports whether BitLocker's own description, "COMPUTER D: 7/19/2024", names a drive other
+// than C:, so that a key missing for it is no reason to stop a healed machine.
+func (v *volume) looksLikeData() bool {
+	if v.meta == nil {
+		return false
+	}
+	for _, word := range strings.Fields(v.meta.Description) {
+		if len(word) == 2 && word[1] == ':' {
+			return !strings.EqualFold(word, "C:")
+		}
+	}
+	return false
+}
+
+// identify reads the beginning of a block device; nil is a device that cannot hold Windows.
+func identify(b attach.Block) (*volume, disk.Kind, error) {
+	f, err := os.Open(b.Device)
+	if err != nil {
+		return nil, disk.Unknown, err
+	}
+	defer f.Close()
+	kind, err := disk.Identify(f)
+	if err != nil {
+		return nil, kind, err
+	}
+	v := &volume{Block: b, kind: kind}
+	switch kind {
+	case disk.NTFS:
+		return v, kind, nil
+	case disk.BitLocker:
+		v.meta, err = bitlocker.ReadMetadata(f, b.Size)
+		return v, kind, err
+	}
+	return nil, kind, nil
+}
+
+// findKey looks for a key where no person is needed: a clear key on the volume, then the key list. It runs
+// beside everything else and changes nothing of the volume.
+func (v *volume) findKey(ctx context.Context, list *keys.List) unlocked {
+	key, protector, err := v.meta.UnlockClearKey()
+	if err == nil {
+		u := unlocked{key: key, method: "clear key (protection is suspended)"}
+		if protector != nil {
+			u.keyID = protector.ID.String()
+		}
+		return u
+	}
+	if !errors.Is(err, bitlocker.ErrNoProtector) {
+		return unlocked{err: fmt.Errorf("the clear key on the volume: %w", err)}
+	}
+	last := unlocked{err: errSkip}
+	if list == nil {
+		return last
+	}
+	tried := map[bitlocker.RecoveryPassword]bool{}
+	try := func(entry keys.Entry, id *bitlocker.GUID) (done bool) {
+		if tried[entry.Password] {
+			return false
+		}
+		tried[entry.Password] = true
+		last = v.tryPassword(ctx, entry.Password, id, "key list on the media")
+		return last.err == nil || ctx.Err() != nil
+	}
+	for _, p := range v.meta.Protectors {
+		for _, entry := range list.ForProtector(p.ID) {
+			if try(entry, &p.ID) {
+				return last
+			}
+		}
+	}
+	if v.meta.ComputerName != "" {
+		for _, entry := range list.ForComputer(v.meta.ComputerName) {
+			if try(entry, nil) {
+				return last
+			}
+		}
+	}
+	return last
+}
+
+// tryPassword derives the volume's key from one recovery password.
+func (v *volume) tryPassword(ctx context.Context, password bitlocker.RecoveryPassword, id *bitlocker.GUID, source string) unlocked {
+	key, protector, err := v.meta.UnlockRecovery(ctx, password, id)
+	if err != nil {
+		return unlocked{err: err}
+	}
+	return unlocked{key: key, method: source, keyID: protector.ID.String()}
+}
+
+// recoveryIDs are the key IDs that a helpdesk would have to look for.
+func (v *volume) recoveryIDs() []string {
+	var ids []string
+	for _, p := range v.meta.Protectors {
+		if p.Kind == bitlocker.ProtectorRecoveryPassword {
+			ids = append(ids, p.ID.String())
+		}
+	}
+	return ids
+}
+
+const volumeDir = "/run/volume"
+
+// opened is a volume mounted at volumeDir.
+type opened struct {
+	v        *volume
+	mapping  *attach.Mapping
+	readonly bool
+	// forced is set where Windows' dirty flag had to be overruled to write.
+	forced bool
+}
+
+// open mounts the volume. Only with readonly unset does the kernel get leave to write to the disk.
+func (v *volume) open(readonly bool) (_ *opened, err error) {
+	o := &opened{v: v, readonly: readonly}
+	if !readonly {
+		if err := v.guard(false); err != nil {
+			return nil, err
+		}
+	}
+	device := v.Device
+	defer func() {
+		if err != nil {
+			if o.mapping != nil {
+				err = errors.Join(err, o.mapping.Remove())
+			}
+			_ = v.guard(true)
+		}
+	}()
+	if v.meta != nil {
+		table, err := v.meta.Table(v.key, v.Device)
+		if err != nil {
+			return nil, err
+		}
+		if o.mapping, err = attach.Map("bootmend", table, readonly); err != nil {
+			return nil, err
+		}
+		device = o.mapping.Device
+	}
+	err = attach.Mount(device, volumeDir, attach.NTFS, readonly)
+	if errors.Is(err, attach.ErrDirty) {
+		o.forced = true
+		err = attach.Mount(device, volumeDir, attach.NTFSForce, readonly)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// close unmounts, makes sure that all has reached the device, and guards the disk again.
+func (o *opened) close() error {
+	var errs []error
+	if !o.readonly {
+		errs = append(errs, attach.SyncFS(volumeDir))
+	}
+	errs = append(errs, attach.Unmount(volumeDir))
+	if o.mapping != nil {
+		if !o.readonly {
+			errs = append(errs, attach.Flush(o.mapping.Device))
+		}
+		errs = append(errs, o.mapping.Remove())
+	}
+	if !o.readonly {
+		errs = append(errs, attach.Flush(o.v.Device), o.v.guard(true))
+	}
+	return errors.Join(errs...)
+}
+
+// guard makes the kernel refuse writes to the volume's whole disk, or allows them.
+func (v *volume) guard(on bool) error {
+	if v.HardwareReadOnly {
+		if on {
+			return nil
+		}
+		return fmt.Errorf("disk %s (%s) refuses writes: look for a write-protection switch or setting", v.Disk, v.Model)
+	}
+	return attach.SetReadOnly("/dev/"+v.Disk, on)
+}
+
+// insideKind is what lies in an unlocked volume: not every BitLocker volume is a Windows one.
+func (v *volume) insideKind() (disk.Kind, error) {
+	if v.meta == nil {
+		return v.kind, nil
+	}
+	f, err := os.Open(v.Device)
+	if err != nil {
+		return disk.Unknown, err
+	}
+	defer f.Close()
+	clearVolume, err := bitlocker.OpenVolume(f, v.meta, v.key)
+	if err != nil {
+		return disk.Unknown, err
+	}
+	return disk.Identify(clearVolume)
+}
