@@ -3,6 +3,7 @@ package iso
 import (
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -38,6 +39,16 @@ func standIn(kernel int) fs.FS {
 		assets.BootHybrid:  {Data: noise(512, 6)},
 		assets.Notice:      {Data: []byte("notice")},
 	}
+}
+
+// without is a bundle with a file replaced, or missing where data is nil.
+func without(bundle fs.FS, name string, data []byte) fs.FS {
+	out := maps.Clone(bundle.(fstest.MapFS))
+	delete(out, name)
+	if data != nil {
+		out[name] = &fstest.MapFile{Data: data}
+	}
+	return out
 }
 
 func testSpec(t testing.TB) media.Spec {

@@ -1,0 +1,48 @@
+package iso
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestDiskFull builds onto a file system that is too small.
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("bootmend-test", dir, "tmpfs", 0, "size=512k"); err != nil {
+		t.Skipf("mounting a small file system needs root: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	path := filepath.Join(dir, "out.iso")
+	if err := os.WriteFile(path, []byte("older"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Write(context.Background(), path, testSpec(t), nil)
+	if err == nil || !strings.Contains(err.Error(), "no space left on device") || !strings.Contains(err.Error(), "MiB: make room") {
+		t.Errorf("got %v", err)
+	}
+	untouched(t, path)
+}
+
+func TestNotWritable(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("bootmend-test", dir, "tmpfs", syscall.MS_RDONLY, ""); err != nil {
+		t.Skipf("mounting a read-only file system needs root: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err := Write(context.Background(), filepath.Join(dir, "out.iso"), testSpec(t), nil)
+	if err == nil || !strings.Contains(err.Error(), "read-only file system: choose a folder") {
+		t.Errorf("got %v", err)
+	}
+}
