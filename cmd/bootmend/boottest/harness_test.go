@@ -163,5 +163,8 @@ func TestMain(m *testing.M) {
 	if disks.dir != "" {
 		_ = os.RemoveAll(disks.dir)
 	}
+	if programDir != "" {
+		_ = os.RemoveAll(programDir)
+	}
 	os.Exit(code)
 }
