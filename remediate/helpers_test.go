@@ -55,9 +55,25 @@ func incident() []file {
 	}
 }
 
+// tempDir is t.TempDir in memory where that can be had: the tests sync thousands
+// of times, and a busy disk takes its time over each.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "bootmend-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func makeTree(t testing.TB, files []file) string {
 	t.Helper()
-	root := t.TempDir()
+	root := tempDir(t)
 	for _, f := range files {
 		writeTestFile(t, root, f)
 	}

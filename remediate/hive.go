@@ -14,8 +14,8 @@ import (
 
 const (
 	// maxHiveReads bounds the work on one hive: a damaged one can hold indexes
-	// that contain themselves. A healthy look-up takes some ten thousand.
-	maxHiveReads = 500_000
+	// that contain themselves. A healthy look-up takes some five thousand.
+	maxHiveReads = 100_000
 	// maxHiveInMemory bounds a hive from a source that cannot seek.
 	maxHiveInMemory = 128 << 20
 	maxHiveString   = 256

@@ -141,7 +141,7 @@ func TestReadLogSkipsTornLines(t *testing.T) {
 }
 
 func TestWriteLogFile(t *testing.T) {
-	root := t.TempDir()
+	root := tempDir(t)
 	if err := os.Mkdir(filepath.Join(root, "PROGRAMDATA"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,7 @@ func TestQuarantineRefusesLinks(t *testing.T) {
 		for _, inside := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s inside=%v", name, inside), func(t *testing.T) {
 				root := makeTree(t, incident())
-				target := t.TempDir()
+				target := tempDir(t)
 				link := target
 				if inside {
 					target = filepath.Join(root, "Users")
@@ -152,7 +152,7 @@ func TestQuarantineRefusesLinks(t *testing.T) {
 func TestQuarantineRefusesALinkOnTheWayToTheFile(t *testing.T) {
 	root := makeTree(t, incident())
 	plan := evaluate(t, root, FaultyOnly)
-	outside := t.TempDir()
+	outside := tempDir(t)
 	dir := filepath.Join(root, filepath.FromSlash(driversDir))
 	moved := filepath.Join(outside, "CrowdStrike")
 	if err := os.Rename(dir, moved); err != nil {
@@ -259,8 +259,9 @@ func TestQuarantineSameRunAgain(t *testing.T) {
 	if !errors.Is(err, fs.ErrExist) || len(fourth.Moved) != 0 || len(fourth.Failed) != 1 {
 		t.Errorf("%+v, %v", fourth, err)
 	}
+	after := snapshot(t, root)
 	for p, sum := range before {
-		if after := snapshot(t, root)[p]; after != sum && !strings.HasSuffix(p, "manifest.json") {
+		if after[p] != sum && !strings.HasSuffix(p, "manifest.json") {
 			t.Errorf("%s changed", p)
 		}
 	}
@@ -370,8 +371,9 @@ func TestPowerCut(t *testing.T) {
 					t.Errorf("cut at step %d: restore: %v", n, err)
 				}
 			}
+			after := snapshot(t, root)
 			for p, sum := range before {
-				if snapshot(t, root)[p] != sum {
+				if after[p] != sum {
 					t.Errorf("cut at step %d: %s is not back", n, p)
 				}
 			}

@@ -67,7 +67,7 @@ func TestFindWindowsPrefersWindows(t *testing.T) {
 
 func TestFindWindowsThroughALink(t *testing.T) {
 	real := makeTree(t, incident())
-	root := t.TempDir()
+	root := tempDir(t)
 	if err := os.Symlink(filepath.Join(real, "Windows"), filepath.Join(root, "Windows")); err != nil {
 		t.Skip(err)
 	}
@@ -206,6 +206,8 @@ func TestReadHiveRecovers(t *testing.T) {
 func FuzzHive(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("regf"))
+	f.Add(systemHive("PC"))
+	f.Add(softwareHive(map[string]any{"ProductName": "Windows 10", "UBR": uint32(1)}))
 	f.Add(selfReferringHive())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if name, err := computerName(bytes.NewReader(data)); err == nil && name == "" {
