@@ -139,6 +139,7 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 	m := &Machine{options: o, cancel: cancel, ended: make(chan struct{})}
 	m.cmd = exec.CommandContext(ctx, qemu, args...)
 	m.cmd.Stderr = &m.stderr
+	m.cmd.SysProcAttr = noOrphan()
 	m.cmd.WaitDelay = 5 * time.Second
 	stdin, err := m.cmd.StdinPipe()
 	if err != nil {
@@ -242,8 +243,15 @@ func (m *Machine) Resume() error {
 	if err := m.qmp.run(ctx, "system_reset", nil); err != nil {
 		return err
 	}
-	m.started = time.Now()
-	return m.qmp.run(ctx, "cont", nil)
+	// QEMU resets when it comes to it, and does not go on before.
+	for {
+		m.started = time.Now()
+		err := m.qmp.run(ctx, "cont", nil)
+		if err == nil || !strings.Contains(err.Error(), "Resetting the Virtual Machine is required") {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // PullMedia takes the disc out of its drive or the stick out of its port.

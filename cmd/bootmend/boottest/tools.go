@@ -21,12 +21,12 @@ var tools = map[string]string{
 	"dpkg-deb":       "dpkg",
 	"apt-get":        "apt",
 	"xorriso":        "xorriso",
-	"grub-mkimage":   "grub-common",
-	"grub-mkrescue":  "grub-common",
 	"busybox":        "busybox-static",
 	"cryptsetup":     "cryptsetup-bin",
 	"zstd":           "zstd",
 	"cp":             "coreutils",
+	"ldd":            "libc-bin",
+	"sh":             "dash",
 	"umount":         "mount",
 }
 
