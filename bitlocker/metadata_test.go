@@ -302,7 +302,7 @@ func TestNothingShown(t *testing.T) {
 	if _, err := fmt.Sscanf(keyHex, "%x", &keyBytes); err != nil {
 		t.Fatal(err)
 	}
-	secrets := []string{keyHex, strings.ToUpper(keyHex), string(keyBytes), strings.Trim(fmt.Sprint(keyBytes), "[]")}
+	secrets := []string{keyHex, strings.ToUpper(keyHex), string(keyBytes), strings.Trim(fmt.Sprintf("%d", keyBytes), "[]")}
 	secrets = append(secrets, v.res.Recovery[0].Password, v.res.Recovery[0].Password[7:13])
 	var shown []string
 	for _, x := range []any{h, &h, password, &password, *key, key, table, table[0], &table[0], m, *m, m.Protectors} {
@@ -356,5 +356,5 @@ func ExampleReadMetadata() {
 	fmt.Println(protector.Kind, n, err)
 	// Output:
 	// BOOTMEND-PC AES-XTS 128 Fully Encrypted
-	// Clear Key 2097152 <nil>
+	// Clear Key 4194304 <nil>
 }

@@ -61,7 +61,7 @@ func (m *Metadata) Table(k *VolumeKey, dev string) ([]Target, error) {
 		return nil, fmt.Errorf("device name %q cannot stand in a device-mapper table", dev)
 	}
 	if h := &m.block.head; h.State == fve.StateSwitching && h.ConvertSize > 0 {
-		return nil, fmt.Errorf("Windows stopped while it converted %d bytes at offset %d: %w; start Windows to finish it", h.ConvertSize, m.EncryptedSize, ErrUnsupported)
+		return nil, fmt.Errorf("conversion of %d bytes at offset %d was cut short: %w; start Windows to finish it", h.ConvertSize, m.EncryptedSize, ErrUnsupported)
 	}
 	segments := m.segments(m.VolumeSize)
 	if len(segments) > maxTargets {

@@ -89,7 +89,7 @@ func kinds() map[string]fvetest.Options {
 	return list
 }
 
-const testSize = 4 << 20
+const testSize = fvetest.MinSize
 
 // places gives ranges of the volume: around every bound there is, and random ones.
 func places(v *made) [][2]int {
@@ -128,13 +128,13 @@ func TestReadAt(t *testing.T) {
 				}
 			}
 			b := make([]byte, 100)
-			if n, err := vol.ReadAt(b, testSize-60); n != 60 || err != io.EOF || !bytes.Equal(b[:60], v.content[testSize-60:]) {
+			if n, err := vol.ReadAt(b, testSize-60); n != 60 || !errors.Is(err, io.EOF) || !bytes.Equal(b[:60], v.content[testSize-60:]) {
 				t.Errorf("read across the end: %d, %v", n, err)
 			}
-			if n, err := vol.ReadAt(b, testSize); n != 0 || err != io.EOF {
+			if n, err := vol.ReadAt(b, testSize); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("read at the end: %d, %v", n, err)
 			}
-			if n, err := vol.ReadAt(b, -1); n != 0 || err == nil || err == io.EOF {
+			if n, err := vol.ReadAt(b, -1); n != 0 || err == nil || errors.Is(err, io.EOF) {
 				t.Errorf("read before the start: %d, %v", n, err)
 			}
 		})

@@ -17,7 +17,7 @@ const (
 	// moves 8 KiB of an NTFS volume.
 	headerSize = 8 << 10
 	// MinSize is the smallest volume that Format takes.
-	MinSize = 2 << 20
+	MinSize = 4 << 20
 )
 
 // Layout tells which parts of the clear volume Format keeps for BitLocker:
@@ -25,11 +25,11 @@ const (
 // volume header. They must not be used by the clear file system, and Format
 // refuses a volume where they are not all zero.
 //
-// By default they lie at 70, 80 and 90 percent of the volume. mkntfs puts its
+// By default they lie at 88, 92 and 96 percent of the volume. mkntfs puts its
 // own files at the start and in the middle, and Linux fills an NTFS volume
 // from an eighth of its size upwards, so that a new file system with files of
-// less than half its size stays clear of them. Windows marks these parts as
-// used by hidden files instead.
+// a third of its size stays clear of them. Windows marks these parts as used
+// by hidden files; do the same where a mounted volume is to be written to.
 func Layout(size int64, opts Options) ([]Region, error) {
 	opts = opts.withDefaults()
 	if size < MinSize || size%int64(opts.SectorSize) != 0 {
@@ -38,7 +38,7 @@ func Layout(size int64, opts Options) ([]Region, error) {
 	places := opts.Metadata
 	if places == [fve.Copies]int64{} {
 		for i := range places {
-			places[i] = size / 10 * int64(7+i) / fve.MetadataSize * fve.MetadataSize
+			places[i] = size / 100 * int64(88+4*i) / fve.MetadataSize * fve.MetadataSize
 		}
 	}
 	regions := []Region{
