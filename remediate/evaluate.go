@@ -104,15 +104,16 @@ func (e *evaluation) descend(dir string, segments []string, m *match) error {
 			}
 			continue
 		}
-		switch t := entry.Type(); {
-		case entry.IsDir():
-			if isOwn(p) {
-				continue
-			}
+		// The entry's own type does not tell a junction from a directory.
+		info, err := fs.Lstat(e.fsys, p)
+		switch {
+		case err != nil:
+			e.problem(p, m, err)
+		case info.IsDir() && !isOwn(p):
 			if err := e.descend(p, segments[1:], m); err != nil {
 				return err
 			}
-		case t&(fs.ModeSymlink|fs.ModeIrregular) != 0:
+		case info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) != 0:
 			e.keep(p, m, nil, errLinked.Error())
 		}
 	}

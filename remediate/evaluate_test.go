@@ -121,6 +121,55 @@ func TestEvaluateFollowsNoLink(t *testing.T) {
 	})
 }
 
+// junctionFS lists links to directories as directories, as ntfs3 does.
+type junctionFS struct{ fs.ReadLinkFS }
+
+func (j junctionFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(j.ReadLinkFS, name)
+	for i, e := range entries {
+		if e.Type()&fs.ModeSymlink != 0 {
+			entries[i] = junction{e}
+		}
+	}
+	return entries, err
+}
+
+type junction struct{ fs.DirEntry }
+
+func (junction) IsDir() bool       { return true }
+func (junction) Type() fs.FileMode { return fs.ModeDir }
+
+func TestJunctionsAreNotFollowed(t *testing.T) {
+	outside := makeTree(t, incident())
+	for name, link := range map[string][2]string{
+		"Windows":     {"Windows", "Windows"},
+		"CrowdStrike": {driversDir, driversDir},
+		"run":         {"Windows", testRunDir},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := tempDir(t)
+			p := filepath.Join(root, link[1])
+			if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(filepath.Join(outside, link[0]), p); err != nil {
+				t.Skip(err)
+			}
+			fsys := junctionFS{os.DirFS(root).(fs.ReadLinkFS)}
+			plan, err := Evaluate(context.Background(), fsys, defaultPacks(t), FaultyOnly)
+			if err != nil || !plan.Empty() || (name != "run" && len(plan.Kept) != 1) {
+				t.Errorf("plan %+v, %v", plan, err)
+			}
+			if w, err := FindWindows(fsys); !errors.Is(err, ErrNoWindows) {
+				t.Errorf("found %+v, %v", w, err)
+			}
+			if runs, err := Runs(fsys); err != nil || len(runs) != 0 {
+				t.Errorf("runs %+v, %v", runs, err)
+			}
+		})
+	}
+}
+
 func TestEvaluateMergesRules(t *testing.T) {
 	pack := func(id, extra string) *Pack {
 		p, err := ParsePack([]byte("apiVersion: bootmend/v1\nid: "+id+"\ntitle: t\nrules:\n  - id: r\n    path: Windows/*.sys\n    action: quarantine\n"+extra), id)

@@ -58,6 +58,13 @@ func lookupPath(fsys fs.FS, dir string, parts ...string) (string, fs.FileInfo, e
 	return dir, info, nil
 }
 
+// isRealDir reports whether p is a directory and not a link to one. The type in a
+// directory entry does not tell: ntfs3 calls a junction a directory there.
+func isRealDir(fsys fs.FS, p string) bool {
+	info, err := fs.Lstat(fsys, p)
+	return err == nil && info.IsDir()
+}
+
 // openRegular opens a file after making sure that it is one: opening a device or
 // a pipe could hang, and a link could lead elsewhere.
 func openRegular(fsys fs.FS, name string) (fs.File, fs.FileInfo, error) {

@@ -68,7 +68,7 @@ func Runs(fsys fs.FS) ([]Record, error) {
 	}
 	var records []Record
 	for _, e := range entries {
-		if !e.IsDir() || !runNamePattern.MatchString(e.Name()) {
+		if !runNamePattern.MatchString(e.Name()) || !isRealDir(fsys, path.Join(base, e.Name())) {
 			continue
 		}
 		r := Record{Dir: path.Join(base, e.Name())}

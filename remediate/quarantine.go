@@ -232,7 +232,7 @@ func (q *quarantining) removeUnfinished(base, current string) {
 	}
 	for _, e := range entries {
 		dir := path.Join(base, e.Name())
-		if !e.IsDir() || e.Name() == current || !runNamePattern.MatchString(e.Name()) {
+		if e.Name() == current || !runNamePattern.MatchString(e.Name()) || !isRealDir(q.fsys, dir) {
 			continue
 		}
 		if _, err := fs.Lstat(q.fsys, manifestPath(dir)); !isNotExist(err) {

@@ -87,10 +87,10 @@ func windowsRoots(fsys fs.FS) ([]string, error) {
 	var roots []string
 	for _, e := range entries {
 		// Windows.old and Windows.old.000 are what an upgrade leaves behind.
-		if !e.IsDir() || strings.HasPrefix(foldName(e.Name()), "WINDOWS.OLD") {
+		if strings.HasPrefix(foldName(e.Name()), "WINDOWS.OLD") {
 			continue
 		}
-		if isWindows(fsys, e.Name()) {
+		if e.IsDir() && isRealDir(fsys, e.Name()) && isWindows(fsys, e.Name()) {
 			roots = append(roots, e.Name())
 		}
 	}
