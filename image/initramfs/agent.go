@@ -37,22 +37,18 @@ func Agent(agent []byte, extra ...File) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	packed, err := compress(plain)
+	enc, err := newEncoder(1)
 	if err != nil {
 		return nil, fmt.Errorf("initramfs: compress the agent: %w", err)
 	}
-	return packed, nil
+	return enc.EncodeAll(plain, nil), enc.Close()
 }
 
-// compress makes one zstd frame (RFC 8878). The kernel's decoder takes windows of up to 128 MiB
-// (lib/decompress_unzstd.c); 8 MiB is what every decoder must take.
-func compress(data []byte) ([]byte, error) {
-	enc, err := zstd.NewWriter(nil,
+// newEncoder makes zstd frames (RFC 8878) with EncodeAll, several at once. The kernel's decoder takes
+// windows of up to 128 MiB (lib/decompress_unzstd.c); 8 MiB is what every decoder must take.
+func newEncoder(atOnce int) (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderConcurrency(atOnce),
 		zstd.WithWindowSize(8<<20))
-	if err != nil {
-		return nil, err
-	}
-	return enc.EncodeAll(data, nil), enc.Close()
 }

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/bootmend/bootmend/image/initramfs/modtable"
 	"github.com/u-root/u-root/pkg/cpio"
@@ -21,11 +22,8 @@ func Modules(sel *Selection) ([]byte, error) {
 	if len(sel.Modules) == 0 {
 		return nil, fmt.Errorf("initramfs: kernel %s: %w", sel.Version, ErrNoModules)
 	}
-	packed := make([][]byte, len(sel.Modules))
-	if err := inParallel(len(sel.Modules), func(i int) (err error) {
-		packed[i], err = compress(sel.Modules[i].Data)
-		return err
-	}); err != nil {
+	packed, err := compressAll(sel.Modules)
+	if err != nil {
 		return nil, fmt.Errorf("initramfs: compress modules: %w", err)
 	}
 
@@ -114,32 +112,23 @@ func table(heading string, lines []string) []byte {
 	return []byte(heading + "\n" + strings.Join(append(lines, ""), "\n"))
 }
 
-// inParallel calls f for 0…n-1 on every processor and returns one of the errors.
-func inParallel(n int, f func(int) error) error {
-	next := make(chan int)
-	errs := make(chan error, runtime.GOMAXPROCS(0))
+// compressAll compresses every module on its own, on all processors.
+func compressAll(modules []*Module) ([][]byte, error) {
+	workers := runtime.GOMAXPROCS(0)
+	enc, err := newEncoder(workers)
+	if err != nil {
+		return nil, err
+	}
+	packed := make([][]byte, len(modules))
+	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range cap(errs) {
+	for range workers {
 		wg.Go(func() {
-			var first error
-			for i := range next {
-				if err := f(i); err != nil && first == nil {
-					first = err
-				}
+			for i := next.Add(1) - 1; int(i) < len(modules); i = next.Add(1) - 1 {
+				packed[i] = enc.EncodeAll(modules[i].Data, nil)
 			}
-			errs <- first
 		})
 	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
 	wg.Wait()
-	close(errs)
-	for err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return packed, enc.Close()
 }
