@@ -15,11 +15,14 @@ import (
 const (
 	// maxHiveReads bounds the work on one hive: a damaged one can hold indexes
 	// that contain themselves. A healthy look-up takes some five thousand.
-	maxHiveReads = 100_000
+	defaultHiveReads = 100_000
 	// maxHiveInMemory bounds a hive from a source that cannot seek.
 	maxHiveInMemory = 128 << 20
 	maxHiveString   = 256
 )
+
+// maxHiveReads is lowered by the fuzz test, which is after depth and not patience.
+var maxHiveReads = defaultHiveReads
 
 var errHiveWork = errors.New("too much work, the hive refers to itself")
 

@@ -58,8 +58,8 @@ func matchName(pattern, name string) bool {
 	return pi == len(p)
 }
 
-// printable returns a name that came from a disk in a form safe for a terminal.
-func printable(name string) string {
+// Printable returns a name that came from a disk in a form safe for a terminal.
+func Printable(name string) string {
 	for _, r := range name {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return strconv.QuoteToGraphic(name)

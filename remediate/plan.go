@@ -75,7 +75,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 		fmt.Fprintf(out, "to quarantine: %s\n", plural(len(p.Actions), "file"))
 	}
 	for _, a := range p.Actions {
-		fmt.Fprintf(out, "  %s\n", printable(a.Path))
+		fmt.Fprintf(out, "  %s\n", Printable(a.Path))
 		fmt.Fprintf(out, "    %s, modified %s, SHA-256 %s\n", groupDigits(a.Size)+" bytes", clock(a.Times.Modified), a.SHA256)
 		fmt.Fprintf(out, "    %s (rule %s)\n", a.Reason, strings.Join(a.Rules, ", "))
 	}
@@ -85,7 +85,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 		}
 		fmt.Fprintf(out, "%s: %d\n", title, len(list))
 		for _, f := range list {
-			fmt.Fprintf(out, "  %s\n    %s (rule %s)\n", printable(f.Path), f.Why, f.Rule)
+			fmt.Fprintf(out, "  %s\n    %s (rule %s)\n", Printable(f.Path), f.Why, f.Rule)
 		}
 	}
 	findings("looked at and left alone", p.Kept)

@@ -122,7 +122,7 @@ type quarantining struct {
 
 func (q *quarantining) fail(p string, err error) {
 	q.res.Failed = append(q.res.Failed, Failure{Path: p, Reason: err.Error()})
-	q.errors = append(q.errors, fmt.Errorf("%s: %w", printable(p), err))
+	q.errors = append(q.errors, fmt.Errorf("%s: %w", Printable(p), err))
 }
 
 func (q *quarantining) err() error { return errors.Join(q.errors...) }
@@ -208,7 +208,7 @@ func (q *quarantining) prepare(plan *Plan, todo []Action, run Run) error {
 			if old := m.entry(a.Path); old == nil {
 				m.add(a)
 			} else if old.SHA256 != a.SHA256 || old.Size != a.Size {
-				return fmt.Errorf("%s lists %s with other content: use a new run", manifestPath(q.res.Dir), printable(a.Path))
+				return fmt.Errorf("%s lists %s with other content: use a new run", manifestPath(q.res.Dir), Printable(a.Path))
 			}
 		}
 	}

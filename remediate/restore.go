@@ -77,7 +77,7 @@ func (t *tree) restore(ctx context.Context, runDir string) (*RestoreResult, erro
 		back, err := t.restoreFile(ctx, dir, e)
 		if err != nil {
 			res.Failed = append(res.Failed, Failure{Path: e.Path, Reason: err.Error()})
-			errs = append(errs, fmt.Errorf("%s: %w", printable(e.Path), err))
+			errs = append(errs, fmt.Errorf("%s: %w", Printable(e.Path), err))
 			var stop *stopError
 			if errors.As(err, &stop) || deviceFailed(err) {
 				return res, errors.Join(append(errs, errors.New("the disk failed, so no further file was tried"))...)

@@ -26,7 +26,7 @@ func Verify(ctx context.Context, fsys fs.FS, res *Result) error {
 			return err
 		}
 		if err := verifyMoved(ctx, fsys, m, f); err != nil {
-			errs = append(errs, fmt.Errorf("verify %s: %w", printable(f.Path), err))
+			errs = append(errs, fmt.Errorf("verify %s: %w", Printable(f.Path), err))
 		}
 	}
 	return errors.Join(errs...)
@@ -44,9 +44,9 @@ func verifyMoved(ctx context.Context, fsys fs.FS, m *Manifest, f Moved) error {
 	want := Action{Path: f.Path, Size: f.Size, SHA256: f.SHA256}
 	if err := unchanged(ctx, fsys, f.Quarantined, want); err != nil {
 		if isNotExist(err) {
-			return fmt.Errorf("the file is not in the quarantine either: expected it at %s", printable(f.Quarantined))
+			return fmt.Errorf("the file is not in the quarantine either: expected it at %s", Printable(f.Quarantined))
 		}
-		return fmt.Errorf("its copy in the quarantine, %s: %w", printable(path.Base(f.Quarantined)), err)
+		return fmt.Errorf("its copy in the quarantine, %s: %w", Printable(path.Base(f.Quarantined)), err)
 	}
 	e := m.entry(f.Path)
 	if e == nil {

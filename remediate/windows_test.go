@@ -214,6 +214,8 @@ func FuzzHive(f *testing.F) {
 	f.Add(systemHive("PC"))
 	f.Add(softwareHive(map[string]any{"ProductName": "Windows 10", "UBR": uint32(1)}))
 	f.Add(selfReferringHive())
+	maxHiveReads = 2000
+	f.Cleanup(func() { maxHiveReads = defaultHiveReads })
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if name, err := computerName(bytes.NewReader(data)); err == nil && name == "" {
 			t.Error("neither a name nor an error")
