@@ -64,7 +64,7 @@ func work() {
 	defer func() {
 		if p := recover(); p != nil {
 			a.con.note(red, "bootmend met a defect of its own: %v", p)
-			a.con.line("%s", debug.Stack())
+			a.con.print(strings.ReplaceAll(string(debug.Stack()), "\n", "\r\n"))
 			a.con.drain()
 			os.Exit(1)
 		}
@@ -82,20 +82,21 @@ func work() {
 func (a *agent) prepare() {
 	a.boot = readBootParameters()
 	a.identity = readIdentity()
-	a.firmware = nil
 	var err error
 	if a.started, err = remediate.NewRun(time.Now(), version, rand.Reader); err != nil {
 		panic(err)
 	}
 	a.started.Machine = a.identity
 	a.log = remediate.NewLog(a.started)
-	a.log.Add(a.bootEvent())
-	a.log.Add(a.identity)
 	a.con.line("This machine: %s", describe(a.identity))
 	if a.drivers, err = loadDrivers(); err != nil {
 		a.con.note(red, "%v. Only what the kernel drives by itself will be found.", err)
 		a.drivers = noDrivers()
 	}
+	_ = a.drivers.load("efivarfs")
+	a.firmware = openFirmware()
+	a.log.Add(a.bootEvent())
+	a.log.Add(a.identity)
 }
 
 // discover looks at devices as they appear, until the medium and a volume are there and nothing has happened
@@ -328,8 +329,9 @@ func (a *agent) policy() remediate.Policy {
 
 func (a *agent) bootEvent() remediate.BootEvent {
 	e := remediate.BootEvent{ToolVersion: version, Kernel: kernelRelease(), Firmware: "bios", Media: a.boot.mediaID, DryRun: a.boot.dryRun}
-	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
-		e.Firmware = "uefi"
+	if a.firmware != nil {
+		secure := a.firmware.secureBoot()
+		e.Firmware, e.SecureBoot = "uefi", &secure
 	}
 	return e
 }

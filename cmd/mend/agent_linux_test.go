@@ -56,3 +56,9 @@ func TestTexts(t *testing.T) {
 		t.Error("count")
 	}
 }
+
+func TestHarmless(t *testing.T) {
+	if got := harmless("C-00000291-\x1b[2Jä\u009b.sys"); got != "C-00000291-?[2Jä?.sys" {
+		t.Errorf("got %q", got)
+	}
+}

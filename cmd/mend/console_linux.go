@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -119,7 +120,19 @@ func (c *console) print(s string) {
 }
 
 // line prints one line of text.
-func (c *console) line(format string, args ...any) { c.print(fmt.Sprintf(format, args...) + "\r\n") }
+func (c *console) line(format string, args ...any) {
+	c.print(harmless(fmt.Sprintf(format, args...)) + "\r\n")
+}
+
+// harmless keeps names that come from a disk from steering the terminal.
+func harmless(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
 
 // Colours that the Linux console and serial terminals know.
 const (
@@ -131,7 +144,7 @@ const (
 
 // note prints one line that must be seen.
 func (c *console) note(colour, format string, args ...any) {
-	c.line("%s%s%s", colour, fmt.Sprintf(format, args...), plain)
+	c.print(colour + harmless(fmt.Sprintf(format, args...)) + plain + "\r\n")
 }
 
 // beep calls a person.

@@ -135,8 +135,8 @@ func (a *agent) goToWindows(ctx context.Context, verdicts []verdict) {
 		if !v.isWindows() {
 			continue
 		}
-		if fw := a.uefi(); fw != nil {
-			entry, err := fw.bootWindowsNext(v.volume.Disk)
+		if a.firmware != nil {
+			entry, err := a.firmware.bootWindowsNext(v.volume.Disk)
 			if err == nil {
 				a.con.line("The next start goes to %s.", entry)
 				return
@@ -175,14 +175,6 @@ func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
-}
-
-// uefi opens the firmware's variables when they are first needed.
-func (a *agent) uefi() *firmware {
-	if a.firmware == nil {
-		a.firmware = openFirmware()
-	}
-	return a.firmware
 }
 
 // countdown waits; a key stops it and reports false.
@@ -230,12 +222,11 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 		case 'p':
 			a.end(config.PowerOff)
 		case 'f':
-			fw := a.uefi()
-			if fw == nil {
+			if a.firmware == nil {
 				a.con.line("This machine was started by a BIOS: press its set-up key at power-on.")
 				continue
 			}
-			if err := fw.setupNext(); err != nil {
+			if err := a.firmware.setupNext(); err != nil {
 				a.con.line("%s", oneLine(err))
 				continue
 			}

@@ -55,10 +55,10 @@ func (a *agent) heal(ctx context.Context, v *volume) verdict {
 		return a.fail(v, "opening the volume", err)
 	}
 	found := a.look(ctx, v)
-	if err := tree.close(); err != nil && found.verdict.outcome != failed {
+	if err := tree.close(); err != nil && found.outcome != failed {
 		found.verdict = a.fail(v, "closing the volume", err)
 	}
-	if found.plan.Empty() || found.verdict.outcome != healed {
+	if found.plan.Empty() || found.outcome != healed {
 		return found.verdict
 	}
 	return a.quarantine(ctx, v, found)
@@ -124,7 +124,10 @@ func (a *agent) showPlan(plan *remediate.Plan) {
 	for _, action := range plan.Actions {
 		a.con.line("  to quarantine: %s (%s)", action.Path, action.Reason)
 	}
-	if plan.Empty() {
+	for _, problem := range plan.Problems {
+		a.con.note(red, "  not looked at: %s (%s)", problem.Path, problem.Why)
+	}
+	if plan.Empty() && len(plan.Problems) == 0 {
 		a.con.line("  Nothing to heal on this volume.")
 	}
 }

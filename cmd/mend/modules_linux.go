@@ -102,6 +102,9 @@ func (d *drivers) probe(alias string) {
 
 // load loads a module with all that it needs, in order. Loading twice is harmless.
 func (d *drivers) load(name string) error {
+	if d.table == nil {
+		return nil
+	}
 	var err error
 	for _, module := range d.table.Deps(name) {
 		// A failure of a soft dependency means nothing; one of a hard dependency makes the module itself fail.
@@ -160,7 +163,7 @@ func listen() (int, error) {
 	const room = 4 << 20 // a busy start must not lose events
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room)
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
