@@ -58,7 +58,7 @@ func tree(opts Options, entries []Entry) (*node, error) {
 				}
 				at.byName[key] = child
 				at.children = append(at.children, child)
-			case last && !(child.dir && e.Dir):
+			case last && (!child.dir || !e.Dir):
 				return nil, fmt.Errorf("path %q: listed twice (FAT ignores case)", e.Path)
 			case !last && !child.dir:
 				return nil, fmt.Errorf("path %q: %s is a file", e.Path, child.name)
