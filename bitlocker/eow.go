@@ -26,7 +26,7 @@ var errEOWEmpty = errors.New("empty")
 
 // readEOW finds out which chunks of an encrypt-on-write volume are still clear.
 func (m *Metadata) readEOW(r io.ReaderAt, offsets [2]int64) error {
-	var errs []error
+	var errs errorList
 	for _, off := range offsets {
 		err := m.readEOWInfo(r, off)
 		if err == nil {
@@ -37,7 +37,7 @@ func (m *Metadata) readEOW(r io.ReaderAt, offsets [2]int64) error {
 	if errors.Is(errs[0], errEOWEmpty) && errors.Is(errs[1], errEOWEmpty) {
 		return m.guessEOW(r)
 	}
-	return fmt.Errorf("which parts of the volume are encrypted cannot be told, start Windows to finish the conversion: %w", errors.Join(errs...))
+	return fmt.Errorf("which parts of the volume are encrypted cannot be told, start Windows to finish the conversion: %w", errs)
 }
 
 // guessEOW decides by the volume header, which alone is known to be there,

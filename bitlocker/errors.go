@@ -1,6 +1,9 @@
 package bitlocker
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // What a caller decides on.
 var (
@@ -22,3 +25,16 @@ var (
 	// BitLocker keeps its own data.
 	ErrReserved = errors.New("reserved by BitLocker")
 )
+
+// errorList joins errors on one line, which errors.Join does not.
+type errorList []error
+
+func (l errorList) Error() string {
+	text := make([]string, len(l))
+	for i, err := range l {
+		text[i] = err.Error()
+	}
+	return strings.Join(text, "; ")
+}
+
+func (l errorList) Unwrap() []error { return l }

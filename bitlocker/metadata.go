@@ -126,7 +126,8 @@ func (m *Metadata) parseHeaders(size int64) {
 		m.Problems = append(m.Problems, fmt.Sprintf("conversion state %d, next %d is unknown", h.State, h.NextState))
 	}
 	// While converting, the field says how far that has come; otherwise it is
-	// the size of the volume, which an image may not reach.
+	// the size of the volume. An image may not reach that; a volume that was
+	// extended goes beyond it, and is encrypted there too.
 	least := m.EncryptedSize
 	for _, off := range h.Metadata {
 		least = max(least, int64(off)+fve.MetadataSize)

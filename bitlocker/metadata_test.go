@@ -213,6 +213,9 @@ func TestWrongSecrets(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", name, err, want)
 		}
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error of several lines: %v", name, err)
+		}
 		for _, digits := range []string{"471207", v.res.Recovery[1].Password[:6], "right"} {
 			if err != nil && strings.Contains(err.Error(), digits) {
 				t.Errorf("%s: error shows the secret: %v", name, err)

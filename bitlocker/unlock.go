@@ -60,7 +60,7 @@ func (m *Metadata) UnlockClearKey() (*VolumeKey, *Protector, error) {
 	if m.State == StateDecrypted {
 		return &VolumeKey{}, &Protector{Kind: ProtectorClearKey}, nil
 	}
-	errs := []error{ErrNoProtector}
+	var errs errorList
 	for _, p := range m.protectorsOf(ProtectorClearKey, nil) {
 		key, err := m.unlock(p, p.seal.clear)
 		if err == nil {
@@ -68,8 +68,8 @@ func (m *Metadata) UnlockClearKey() (*VolumeKey, *Protector, error) {
 		}
 		errs = append(errs, fmt.Errorf("clear key %s: %w", p.ID, err))
 	}
-	if len(errs) > 1 {
-		return nil, nil, errors.Join(errs[1:]...)
+	if len(errs) > 0 {
+		return nil, nil, errs
 	}
 	return nil, nil, fmt.Errorf("clear key: %w", ErrNoProtector)
 }
@@ -116,7 +116,7 @@ func (m *Metadata) unlockStretched(ctx context.Context, kind ProtectorKind, id *
 		wg      sync.WaitGroup
 		key     *VolumeKey
 		found   *Protector
-		errs    []error
+		errs    errorList
 		work    = make(chan *Protector, len(list))
 		overall = newStretchProgress(ctx, len(list))
 	)
@@ -144,7 +144,7 @@ func (m *Metadata) unlockStretched(ctx context.Context, kind ProtectorKind, id *
 	}
 	wg.Wait()
 	if key == nil {
-		return nil, nil, errors.Join(errs...)
+		return nil, nil, errs
 	}
 	return key, found, nil
 }
