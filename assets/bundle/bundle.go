@@ -119,6 +119,9 @@ func (b *Bundle) ReadFile(name string) ([]byte, error) {
 		if errors.Is(err, io.EOF) {
 			return data, nil
 		}
+		if err == nil && int64(len(data)) > size { // archive/zip looks at the length only at the end
+			err = fmt.Errorf("longer than its %d bytes", size)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("boot bundle: %s: %w", name, err)
 		}
@@ -149,7 +152,7 @@ func (b *Bundle) check(want File) error {
 	}
 	defer func() { _ = f.Close() }()
 	h := sha256.New()
-	n, err := io.Copy(h, f)
+	n, err := io.Copy(h, io.LimitReader(f, want.Size+1))
 	if err != nil {
 		return err
 	}

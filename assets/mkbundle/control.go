@@ -77,7 +77,7 @@ func (s stanza) builtUsing() []sourceRef {
 	var refs []sourceRef
 	for _, field := range []string{"Built-Using", "Static-Built-Using"} {
 		for _, d := range parseDepends(s[field]) {
-			refs = append(refs, sourceRef{Name: d.Name, Version: d.Version})
+			refs = append(refs, sourceRef(d))
 		}
 	}
 	return refs

@@ -229,8 +229,8 @@ func extractLibraries(p *fetched, dir string) error {
 	err := p.Files(func(f deb.File, r io.Reader) error {
 		inside := strings.TrimPrefix(f.Name, "usr/")
 		base := path.Base(f.Name)
-		if !strings.HasPrefix(inside, "lib") || !(strings.Contains(base, ".so.") || strings.HasSuffix(base, ".so")) ||
-			strings.Contains(inside, "/gconv/") || strings.Contains(inside, "/audit/") {
+		library := strings.HasPrefix(inside, "lib") && (strings.Contains(base, ".so.") || strings.HasSuffix(base, ".so"))
+		if !library || strings.Contains(inside, "/gconv/") || strings.Contains(inside, "/audit/") {
 			return nil
 		}
 		if f.Link != "" {
