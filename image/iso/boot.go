@@ -72,8 +72,7 @@ func hybrid(m *memory, tree *media.Tree, extents map[string]extent, end int64) (
 
 	// The whole of it belongs to the volume, so that programs which copy a CD take the backup GPT with them.
 	var blocks [8]byte
-	binary.LittleEndian.PutUint32(blocks[:], uint32(size/blockSize))
-	binary.BigEndian.PutUint32(blocks[4:], uint32(size/blockSize))
+	bothEndian(blocks[:], uint32(size/blockSize))
 	if _, err := m.WriteAt(blocks[:], pvdBlock*blockSize+80); err != nil {
 		return 0, err
 	}

@@ -8,8 +8,8 @@
 //
 //   - it stamps the wall clock on everything, so that no two images are equal (see normalise);
 //   - it reads files from a directory, in pieces of 2 KiB, keeps all of them open, reports no progress, cannot be
-//     cancelled, and ignores some write errors: so the directory holds empty files of the right length, and their
-//     content comes from us (see lay and image.stream);
+//     cancelled, and ignores some write errors: so the directory holds empty files, and their places and content
+//     come from us (see lay, place and image.stream);
 //   - it knows nothing of hybrid images (see hybrid).
 package iso
 
@@ -93,8 +93,11 @@ func plan(ctx context.Context, spec media.Spec) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	extents, end, err := normalise(meta, tree)
+	extents, end, err := place(meta, tree)
 	if err != nil {
+		return nil, err
+	}
+	if err := normalise(meta, tree, extents); err != nil {
 		return nil, err
 	}
 	if err := patchElTorito(tree, extents); err != nil {

@@ -441,6 +441,9 @@ func FuzzNormalise(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	if _, _, err := place(good, tree); err != nil {
+		f.Fatal(err)
+	}
 	head := make([]byte, 30*blockSize)
 	if _, err := good.ReadAt(head, 0); err != nil {
 		f.Fatal(err)
@@ -454,6 +457,8 @@ func FuzzNormalise(f *testing.F) {
 		if _, err := m.WriteAt(data, 0); err != nil {
 			t.Fatal(err)
 		}
-		_, _, _ = normalise(m, tree)
+		if extents, _, err := place(m, tree); err == nil {
+			_ = normalise(m, tree, extents)
+		}
 	})
 }

@@ -14,15 +14,12 @@ type extent struct{ offset, size int64 }
 
 // normalise makes equal trees equal images, whenever, wherever and by whomever they are built: dates become the
 // tree's, owners root, permissions read-only. It also puts the records of each directory into the order that
-// ECMA-119 section 9.3 asks for (go-diskfs sorts by the names of the files that it was given). It returns where
-// each file lies, and where the file system ends.
-func normalise(m *memory, tree *media.Tree) (extents map[string]extent, end int64, err error) {
-	pvd := make([]byte, blockSize)
-	if _, err := m.ReadAt(pvd, pvdBlock*blockSize); err != nil {
-		return nil, 0, err
-	}
-	if pvd[0] != 1 || string(pvd[1:6]) != "CD001" {
-		return nil, 0, fmt.Errorf("ISO 9660: no primary volume descriptor in block %d", pvdBlock)
+// ECMA-119 section 9.3 asks for (go-diskfs sorts by the names of the files that it was given), and points the
+// files' records to their extents.
+func normalise(m *memory, tree *media.Tree, extents map[string]extent) error {
+	pvd, err := descriptor(m, pvdBlock, 1)
+	if err != nil {
+		return err
 	}
 	// ECMA-119 section 8.4: four dates of 17 characters; those of expiration and effect stay unset.
 	unset := append([]byte("0000000000000000"), 0)
@@ -32,22 +29,26 @@ func normalise(m *memory, tree *media.Tree) (extents map[string]extent, end int6
 	copy(pvd[864:], unset)
 	copy(pvd[156+18:], shortDate(tree.Time)) // the root directory's record
 	if _, err := m.WriteAt(pvd, pvdBlock*blockSize); err != nil {
-		return nil, 0, err
+		return err
 	}
-	w := walker{m: m, date: tree.Time, extents: map[string]extent{}}
+	w := walker{m: m, date: tree.Time, extents: extents}
 	root := pvd[156:]
 	if err := w.dir("", le32(root[2:]), le32(root[10:]), 0); err != nil {
-		return nil, 0, err
+		return err
 	}
-	for _, f := range tree.Files {
-		if e, ok := w.extents[f.Path]; !ok || e.size != f.Size {
-			return nil, 0, fmt.Errorf("ISO 9660: file %s: not laid out with its %d bytes", f.Path, f.Size)
-		}
+	if w.files != len(tree.Files) {
+		return fmt.Errorf("ISO 9660: %d files laid out of %d", w.files, len(tree.Files))
 	}
-	return w.extents, int64(le32(pvd[80:])) * blockSize, nil
+	return nil
 }
 
 func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+
+// bothEndian is ECMA-119 section 7.3.3.
+func bothEndian(b []byte, v uint32) {
+	binary.LittleEndian.PutUint32(b, v)
+	binary.BigEndian.PutUint32(b[4:], v)
+}
 
 // longDate is ECMA-119 section 8.4.26.1, in UTC.
 func longDate(t time.Time) []byte {
@@ -64,6 +65,7 @@ type walker struct {
 	m       *memory
 	date    time.Time
 	extents map[string]extent
+	files   int    // records of files seen
 	cont    []byte // the continuation area being worked on
 }
 
@@ -106,12 +108,19 @@ func (w *walker) dir(path string, block, size uint32, depth int) error {
 			continue
 		}
 		child := path + "/" + name
-		at, length := le32(rec[2:]), le32(rec[10:])
-		if !isDir {
-			w.extents[child] = extent{int64(at) * blockSize, int64(length)}
-		} else if err := w.dir(child, at, length, depth+1); err != nil {
-			return err
+		if isDir {
+			if err := w.dir(child, le32(rec[2:]), le32(rec[10:]), depth+1); err != nil {
+				return err
+			}
+			continue
 		}
+		e, ok := w.extents[child]
+		if !ok {
+			return fmt.Errorf("ISO 9660: file %s: not one of the tree's", child)
+		}
+		w.files++
+		bothEndian(rec[2:], uint32(e.offset/blockSize)) // ECMA-119 section 9.1.3
+		bothEndian(rec[10:], uint32(e.size))
 	}
 	slices.SortFunc(records[2:], func(a, b []byte) int { return slices.Compare(identifier(a), identifier(b)) })
 	sorted := make([]byte, 0, len(data))
@@ -154,8 +163,7 @@ func (w *walker) systemUse(rec []byte, dir string, isDir bool) (name string, err
 				}
 				for i, v := range []uint32{mode, links, 0, 0} { // mode, links, user, group
 					if 4+8*i+8 <= n {
-						binary.LittleEndian.PutUint32(field[4+8*i:], v)
-						binary.BigEndian.PutUint32(field[8+8*i:], v)
+						bothEndian(field[4+8*i:], v)
 					}
 				}
 			case "TF":
