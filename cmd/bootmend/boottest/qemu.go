@@ -168,8 +168,7 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 		m.Close()
 		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(m.stderr.String()))
 	}
-	m.started = time.Now()
-	if err := m.qmp.run(ctx, "cont", nil); err != nil {
+	if err := m.cont(ctx); err != nil {
 		m.Close()
 		return nil, err
 	}
@@ -238,12 +237,44 @@ func (m *Machine) waitEnd(timeout time.Duration) (qmpEvent, error) {
 
 // Resume lets the machine come up again after a reset.
 func (m *Machine) Resume() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	// Otherwise QEMU would take our own reset, too, as a reason to stop.
+	if err := m.qmp.run(ctx, "set-action", map[string]any{"reboot": "reset"}); err != nil {
+		return err
+	}
 	if err := m.qmp.run(ctx, "system_reset", nil); err != nil {
 		return err
 	}
-	// QEMU resets when it comes to it, and does not go on before.
+	if err := m.cont(ctx); err != nil {
+		return err
+	}
+	if m.options.Firmware == BIOS {
+		m.awaitSecondReset()
+	}
+	return m.qmp.run(ctx, "set-action", map[string]any{"reboot": "shutdown"})
+}
+
+// awaitSecondReset lets SeaBIOS reset the machine once more, as it does at each reset but the first, since its copy in
+// memory is used up.
+func (m *Machine) awaitSecondReset() {
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case event := <-m.qmp.events:
+			if event.Event == "RESET" && event.Data.Guest {
+				return
+			}
+		case <-m.ended:
+			return
+		case <-timeout:
+			return
+		}
+	}
+}
+
+// cont sets the clock going. QEMU resets when it comes to it, and refuses to go on before.
+func (m *Machine) cont(ctx context.Context) error {
 	for {
 		m.started = time.Now()
 		err := m.qmp.run(ctx, "cont", nil)
