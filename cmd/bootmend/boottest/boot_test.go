@@ -50,6 +50,16 @@ func TestBoot(t *testing.T) {
 				t.Errorf("the console showed %s of the recovery password", found)
 			}
 			examine(t, disk, true)
+			if test.firmware == BIOS && test.medium == CD {
+				// A BIOS cannot be told what to start, so the agent ejects the disc. A drive's tray stays open when the
+				// machine restarts, but QEMU's would close with the disc in it.
+				if open, err := m.TrayOpen(); err != nil || !open {
+					t.Fatalf("the disc was not ejected (%v)", err)
+				}
+				if err := m.PullMedia(); err != nil {
+					t.Fatal(err)
+				}
+			}
 
 			// Booted again on its own, with the media still in.
 			m.resume()

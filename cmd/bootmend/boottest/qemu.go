@@ -295,6 +295,25 @@ func (m *Machine) PullMedia() error {
 	return m.qmp.run(ctx, "eject", map[string]any{"id": "media", "force": true})
 }
 
+// TrayOpen tells whether the disc has been ejected.
+func (m *Machine) TrayOpen() (bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var drives []struct {
+		Device   string `json:"device"`
+		TrayOpen bool   `json:"tray_open"`
+	}
+	if err := m.qmp.ask(ctx, "query-block", nil, &drives); err != nil {
+		return false, err
+	}
+	for _, drive := range drives {
+		if drive.Device == "media-drive" {
+			return drive.TrayOpen, nil
+		}
+	}
+	return false, errors.New("machine has no disc drive")
+}
+
 // SendKeys presses keys of the machine's keyboard one after another, named as QEMU's QKeyCode.
 func (m *Machine) SendKeys(keys ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -77,6 +77,11 @@ func (q *qmp) read() {
 }
 
 func (q *qmp) run(ctx context.Context, command string, arguments map[string]any) error {
+	return q.ask(ctx, command, arguments, nil)
+}
+
+// ask runs a command that answers with something, and reads that into result.
+func (q *qmp) ask(ctx context.Context, command string, arguments map[string]any, result any) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	request := map[string]any{"execute": command}
@@ -98,7 +103,10 @@ func (q *qmp) run(ctx context.Context, command string, arguments map[string]any)
 		if answer.Error != nil {
 			return fmt.Errorf("qemu %s: %s", command, answer.Error.Desc)
 		}
-		return nil
+		if result == nil {
+			return nil
+		}
+		return json.Unmarshal(answer.Return, result)
 	case <-ctx.Done():
 		return fmt.Errorf("qemu %s: %w", command, ctx.Err())
 	}
