@@ -42,8 +42,7 @@ bundle: $(BUNDLE_FILE) ## fetch the signed boot files and pack the boot bundle
 
 ifdef BUNDLE
 $(BUNDLE_FILE): $(BUNDLE)
-	$(GO) run ./assets/mkbundle check $(BUNDLE)
-	cp $(BUNDLE) $@
+	$(GO) run ./assets/mkbundle check -o $@ $(BUNDLE)
 else
 $(BUNDLE_FILE): assets/modules.list $(filter assets/bundle/% assets/mkbundle/% image/initramfs/%,$(GO_FILES))
 	$(GO) run ./assets/mkbundle bundle -o $@

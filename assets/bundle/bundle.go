@@ -22,8 +22,8 @@ const (
 	Kernel       = "vmlinuz"
 	ModulesCPIO  = "modules.cpio"         // first segment of the initramfs; the agent's comes after it
 	Shim         = "efi/shimx64.efi"      // becomes EFI/BOOT/BOOTX64.EFI
-	Grub         = "efi/grubx64.efi"      // GRUB's build for CDs: looks for /.disk/info, then /boot/grub/grub.cfg
-	ElTorito     = "bios/eltorito.img"    // looks for /bootmend/media.id, then /boot/grub/grub.cfg
+	Grub         = "efi/grubx64.efi"      // GRUB's build for CDs: reads /boot/grub/grub.cfg of its own device first
+	ElTorito     = "bios/eltorito.img"    // reads /boot/grub/grub.cfg of the device it was booted from
 	BootHybrid   = "bios/boot_hybrid.img" // 512 bytes of boot sector code for sticks
 	ManifestJSON = "manifest.json"
 	Notice       = "NOTICE"

@@ -30,14 +30,6 @@ var biosModules = []string{
 	"halt", "reboot", "cpuid",
 }
 
-// biosConfig runs before there is a menu: take the device that the firmware booted from when it is ours,
-// else look for the media; go on with the menu on it.
-const biosConfig = `if ! [ -e ($root)/bootmend/media.id ]; then
-	search --no-floppy --file --set=root /bootmend/media.id
-fi
-set prefix=($root)/boot/grub
-`
-
 const grubDir = "usr/lib/grub/i386-pc/"
 
 // grubBIOS makes the El Torito boot image and returns it with the code for the hybrid boot sector. tools
@@ -66,11 +58,11 @@ func grubBIOS(ctx context.Context, a *apt, pcBin *fetched) (eltorito, hybrid []b
 	}); err != nil {
 		return nil, nil, tools, err
 	}
-	config, image := filepath.Join(work, "early.cfg"), filepath.Join(work, "eltorito.img")
-	if err := os.WriteFile(config, []byte(biosConfig), 0o644); err != nil {
-		return nil, nil, tools, err
-	}
-	args := append([]string{"-O", "i386-pc-eltorito", "-d", modules, "-p", "/boot/grub", "-c", config, "-o", image}, biosModules...)
+	image := filepath.Join(work, "eltorito.img")
+	// A prefix without a device is looked for on the device that the firmware booted from, and nowhere else: another
+	// stick that is plugged in can't be taken for it. An embedded configuration is not needed, and could only use
+	// the rescue parser, which knows no "if".
+	args := append([]string{"-O", "i386-pc-eltorito", "-d", modules, "-p", "/boot/grub", "-o", image}, biosModules...)
 	if err := mkimage(ctx, args...); err != nil {
 		return nil, nil, tools, err
 	}

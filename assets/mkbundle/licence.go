@@ -107,7 +107,7 @@ software with licences of their own, which this file names, and come WITHOUT ANY
 
 The kernel and GRUB are under the GNU General Public License. Their complete corresponding source is in the
 source packages named below; each is had with "apt-get source NAME=VERSION" from the distribution, and
-stays at https://snapshot.debian.org/package/NAME/VERSION/ after newer ones have replaced it.
+stays in Debian's snapshot archive after newer ones have replaced it.
 `)
 	for _, c := range components {
 		fmt.Fprintf(&out, "\n%s\n  package  %s %s (%s)\n  SHA-256  %s\n  licence  %s\n",

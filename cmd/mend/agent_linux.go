@@ -45,9 +45,10 @@ type agent struct {
 	started  remediate.Run
 
 	// seen are block devices that have been looked at; disks those that may hold Windows.
-	seen    map[string]bool
-	disks   int
-	volumes []*volume
+	seen      map[string]bool
+	firstSeen map[string]time.Time
+	disks     int
+	volumes   []*volume
 	// broken are volumes that can't even be looked at.
 	broken []verdict
 	// guarded are disks that the kernel refuses writes to because it was told to here.
@@ -60,7 +61,7 @@ type agent struct {
 func work() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
 	defer stop()
-	a := &agent{con: openConsole(), seen: map[string]bool{}, guarded: map[string]bool{}}
+	a := &agent{con: openConsole(), seen: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{}}
 	defer func() {
 		if p := recover(); p != nil {
 			a.con.note(red, "bootmend met a defect of its own: %v", p)
@@ -105,7 +106,7 @@ func (a *agent) discover(ctx context.Context) {
 	began := time.Now()
 	for ctx.Err() == nil {
 		a.scan(ctx)
-		ready := (a.media != nil || a.boot.mediaID == "") && len(a.volumes) > 0
+		ready := !a.pending() && (a.media != nil || a.boot.mediaID == "") && len(a.volumes) > 0
 		if ready && a.drivers.quiet(settleTime) || time.Since(began) > patienceFor && a.drivers.quiet(settleTime) {
 			break
 		}
@@ -120,6 +121,16 @@ func (a *agent) discover(ctx context.Context) {
 		a.packs = defaultPacks()
 		a.search(ctx)
 	}
+}
+
+// pending reports whether a device is there that could not be opened yet.
+func (a *agent) pending() bool {
+	for name := range a.firstSeen {
+		if !a.seen[name] {
+			return true
+		}
+	}
+	return false
 }
 
 // scan looks at every block device that it has not seen yet.
@@ -137,11 +148,20 @@ func (a *agent) scan(ctx context.Context) {
 			continue
 		}
 		a.seen[b.Name] = true
+		if _, ok := a.firstSeen[b.Name]; !ok {
+			a.firstSeen[b.Name] = time.Now()
+		}
 		if a.guarded[b.Disk] {
 			b.HardwareReadOnly = false
 		}
 		a.inspect(ctx, b, partitioned[b.Name])
 	}
+}
+
+// notReady is the answer of a device that the kernel lists already but cannot open yet, as disks do for a
+// moment while they start.
+func notReady(err error) bool {
+	return errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENOENT)
 }
 
 func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
@@ -153,8 +173,12 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 		a.guarded[b.Disk] = attach.SetReadOnly(b.Device, true) == nil
 	}
 	v, kind, err := identify(b)
+	if notReady(err) && time.Since(a.firstSeen[b.Name]) < patienceFor {
+		a.seen[b.Name] = false
+		return
+	}
 	if a.media == nil && (kind == disk.ISO9660 || kind == disk.FAT) {
-		if m := openMedia(b, kind, a.boot.mediaID); m != nil {
+		if m := readMedia(b, kind, a.boot.mediaID); m != nil {
 			a.useMedia(ctx, m)
 			return
 		}

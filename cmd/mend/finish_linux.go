@@ -155,7 +155,7 @@ func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 	if a.media == nil {
 		return
 	}
-	if a.media.close(); a.media.eject() {
+	if a.media.eject() {
 		a.con.line("The disc is ejected, so that the next start goes to Windows.")
 		return
 	}
@@ -238,8 +238,8 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 // again forgets what was found, so that a stick plugged in since or a repaired disk is seen afresh.
 func (a *agent) again(ctx context.Context) {
 	unlocked := a.volumes
-	a.media.close()
-	a.media, a.disks, a.volumes, a.broken, a.seen = nil, 0, nil, nil, map[string]bool{}
+	a.media, a.disks, a.volumes, a.broken = nil, 0, nil, nil
+	a.seen, a.firstSeen = map[string]bool{}, map[string]time.Time{}
 	a.discover(ctx)
 	for _, v := range a.volumes {
 		for _, old := range unlocked {
@@ -257,7 +257,6 @@ func (a *agent) end(action config.Action) {
 			v.key.Wipe()
 		}
 	}
-	a.media.close()
 	unix.Sync()
 	a.con.drain()
 	command := unix.LINUX_REBOOT_CMD_RESTART

@@ -18,9 +18,9 @@ import (
 	"github.com/bootmend/bootmend/remediate/disk"
 )
 
-// media is the stick or disc that this machine was started from.
+// media is the stick or disc that this machine was started from. It is read once and not kept open, so that it
+// may be pulled at any time.
 type media struct {
-	dir    string
 	block  attach.Block
 	config config.Config
 	keys   *keys.List
@@ -53,9 +53,9 @@ func parseBootParameters(cmdline string) bootParameters {
 	return p
 }
 
-// openMedia mounts b read-only if it is the medium with the given ID and reads its files. It returns nil
-// for anything else: other bootmend sticks may be plugged in too.
-func openMedia(b attach.Block, kind disk.Kind, id string) *media {
+// readMedia reads the files of b if it is the medium with the given ID. It returns nil for anything else: other
+// bootmend sticks may be plugged in too.
+func readMedia(b attach.Block, kind disk.Kind, id string) *media {
 	fsType := attach.ISO9660
 	if kind == disk.FAT {
 		fsType = attach.FAT
@@ -63,12 +63,12 @@ func openMedia(b attach.Block, kind disk.Kind, id string) *media {
 	if err := attach.Mount(b.Device, mediaDir, fsType, true); err != nil {
 		return nil
 	}
+	defer func() { _ = attach.Unmount(mediaDir) }() // mounted read-only
 	found, err := os.ReadFile(filepath.Join(mediaDir, "bootmend/media.id"))
 	if err != nil || id == "" || strings.TrimSpace(string(found)) != id {
-		_ = attach.Unmount(mediaDir)
 		return nil
 	}
-	m := &media{dir: mediaDir, block: b}
+	m := &media{block: b}
 	m.read()
 	return m
 }
@@ -77,7 +77,7 @@ func openMedia(b attach.Block, kind disk.Kind, id string) *media {
 // configuration that cannot be read turns the run into a dry run, since it may have asked for one.
 func (m *media) read() {
 	m.config = config.Default()
-	if data, err := os.ReadFile(filepath.Join(m.dir, config.Path)); err == nil {
+	if data, err := os.ReadFile(filepath.Join(mediaDir, config.Path)); err == nil {
 		if m.config, err = config.Parse(data); err != nil {
 			m.config.DryRun, m.config.OnSuccess = true, config.Wait
 			m.note("%s: %v. Nothing will be changed until this is corrected.", config.Path, err)
@@ -92,7 +92,7 @@ func (m *media) read() {
 
 func (m *media) readKeys() {
 	const name = "bootmend/keys.csv"
-	f, err := os.Open(filepath.Join(m.dir, name))
+	f, err := os.Open(filepath.Join(mediaDir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -115,7 +115,7 @@ func (m *media) readKeys() {
 // readRules reads the media's rule packs; media without any use the packaged ones. A pack that cannot be read
 // is left out whole: half a rule is worse than none.
 func (m *media) readRules() {
-	files, _ := filepath.Glob(filepath.Join(m.dir, "bootmend/rules/*.yaml"))
+	files, _ := filepath.Glob(filepath.Join(mediaDir, "bootmend/rules/*.yaml"))
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err == nil {
@@ -142,13 +142,6 @@ func defaultPacks() []*remediate.Pack {
 		panic("the packaged rule packs do not parse: " + err.Error()) // a test of assets makes sure that they do
 	}
 	return packs
-}
-
-// close unmounts the media so that it can be pulled.
-func (m *media) close() {
-	if m != nil {
-		_ = attach.Unmount(m.dir)
-	}
 }
 
 // saveLog writes the log onto the media where some part of it can be written: a stick's FAT partition with a
