@@ -61,6 +61,9 @@ func mkvolume(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
 	write(ts, path, volume)
 	write(ts, path+".clear", clearContent())
+	for i := range 3 { // the copies of the metadata
+		ts.Setenv(fmt.Sprintf("META%d", i+1), fmt.Sprint(result.Regions[i].Off+64))
+	}
 	if len(result.Recovery) > 0 {
 		write(ts, path+".key", []byte(result.Recovery[0].Password+"\r\n"))
 		write(ts, path+".csv", fmt.Appendf(nil, "KeyID,RecoveryKey\n%s,%s\n", result.Recovery[0].ID, result.Recovery[0].Password))

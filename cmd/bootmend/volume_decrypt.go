@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/image/output"
 )
 
 type volumeDecryptOptions struct {
@@ -46,7 +45,7 @@ the key is asked for on the terminal. A volume whose protection is suspended nee
 	return cmd
 }
 
-func runVolumeDecrypt(ctx context.Context, messages io.Writer, path string, opts volumeDecryptOptions) (err error) {
+func runVolumeDecrypt(ctx context.Context, messages io.Writer, path string, opts volumeDecryptOptions) error {
 	src, err := openSource(path)
 	if err != nil {
 		return err
@@ -69,11 +68,11 @@ func runVolumeDecrypt(ctx context.Context, messages io.Writer, path string, opts
 		return err
 	}
 	// The output's place is made sure of before anybody types 48 digits.
-	out, err := createOutput(opts.output)
+	out, err := output.Create(opts.output, true)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, out.discard()) }()
+	defer out.Discard()
 
 	key, protector, err := unlock(ctx, messages, m, secret)
 	if err != nil {
@@ -88,51 +87,16 @@ func runVolumeDecrypt(ctx context.Context, messages io.Writer, path string, opts
 		return err
 	}
 	if err := out.Truncate(volume.Size()); err != nil {
-		return fmt.Errorf("making room for %d bytes: %w", volume.Size(), err)
+		return out.Explain(err, volume.Size())
 	}
 	progress, finish := newProgress(messages, "decrypting")
 	err = volume.Decrypt(ctx, out, progress)
 	finish()
+	if err == nil {
+		err = out.Commit()
+	}
 	if err != nil {
-		return err
+		return out.Explain(err, volume.Size())
 	}
-	return out.commit()
-}
-
-// output is a file that appears under its name when it is complete, or not at all.
-type output struct {
-	*os.File
-	path string
-	done bool
-}
-
-func createOutput(path string) (*output, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, withHint(fmt.Errorf("%s is not a file", path), "name a new file")
-	}
-	f, err := os.OpenFile(path+".part", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, withHint(err, "choose a folder that you may write to")
-	}
-	return &output{File: f, path: path}, nil
-}
-
-func (o *output) commit() error {
-	if err := o.Sync(); err != nil {
-		return err
-	}
-	if err := o.Close(); err != nil {
-		return err
-	}
-	o.done = true
-	return os.Rename(o.Name(), o.path)
-}
-
-// discard removes an output that was not committed.
-func (o *output) discard() error {
-	if o.done {
-		return nil
-	}
-	_ = o.Close() // the file goes away, whatever it holds
-	return os.Remove(o.Name())
+	return nil
 }

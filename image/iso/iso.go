@@ -22,6 +22,7 @@ import (
 	"slices"
 
 	media "github.com/bootmend/bootmend/image"
+	"github.com/bootmend/bootmend/image/output"
 )
 
 const (
@@ -46,21 +47,21 @@ type Info struct {
 // Write makes the image of a spec at path. The image appears there whole or not at all: on an error, a full disk or
 // the end of ctx, what lay at path before is still there and nothing else is left. progress may be nil.
 func Write(ctx context.Context, path string, spec media.Spec, progress func(done, total int64)) (Info, error) {
-	out, err := create(path, spec.Keys != nil)
+	out, err := output.Create(path, spec.Keys != nil)
 	if err != nil {
 		return Info{}, err
 	}
-	defer out.discard()
+	defer out.Discard()
 	img, err := plan(ctx, spec)
 	if err != nil {
-		return Info{}, fmt.Errorf("image %s: %w", path, err)
+		return Info{}, fmt.Errorf("%s: %w", path, err)
 	}
 	sum, err := img.stream(ctx, out, progress)
 	if err != nil {
-		return Info{}, out.explain(err, img.size)
+		return Info{}, out.Explain(err, img.size)
 	}
-	if err := out.commit(); err != nil {
-		return Info{}, out.explain(err, img.size)
+	if err := out.Commit(); err != nil {
+		return Info{}, out.Explain(err, img.size)
 	}
 	return Info{
 		Path: path, Size: img.size, SHA256: hex.EncodeToString(sum[:]), MediaID: img.tree.ID, Label: img.tree.Label,

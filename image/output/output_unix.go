@@ -1,6 +1,6 @@
 //go:build !windows
 
-package iso
+package output
 
 import (
 	"errors"
