@@ -108,21 +108,36 @@ func (t *terminal) read(keys chan<- byte) {
 	}
 }
 
+func (t *terminal) print(s string) {
+	t.idle.Add(1)
+	select {
+	case t.out <- s:
+	default:
+		t.idle.Done()
+	}
+}
+
+// width is the number of columns of a screen; a serial line's other end breaks lines itself, or logs them.
+func (t *terminal) width() int {
+	if !t.screen {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(t.f.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col < 40 {
+		return 80
+	}
+	return int(size.Col)
+}
+
+// print shows s as it is.
 func (c *console) print(s string) {
 	for _, t := range c.terms {
-		t.idle.Add(1)
-		select {
-		case t.out <- s:
-		default:
-			t.idle.Done()
-		}
+		t.print(s)
 	}
 }
 
 // line prints one line of text.
-func (c *console) line(format string, args ...any) {
-	c.print(harmless(fmt.Sprintf(format, args...)) + "\r\n")
-}
+func (c *console) line(format string, args ...any) { c.note("", format, args...) }
 
 // harmless keeps names that come from a disk from steering the terminal.
 func harmless(s string) string {
@@ -142,9 +157,16 @@ const (
 	plain = "\x1b[0m"
 )
 
-// note prints one line that must be seen.
+// note prints one line that must be seen, in a colour.
 func (c *console) note(colour, format string, args ...any) {
-	c.print(colour + harmless(fmt.Sprintf(format, args...)) + plain + "\r\n")
+	text := harmless(fmt.Sprintf(format, args...))
+	for _, t := range c.terms {
+		shown := wrap(text, t.width())
+		if colour != "" {
+			shown = colour + shown + plain
+		}
+		t.print(shown + "\r\n")
+	}
 }
 
 // beep calls a person.

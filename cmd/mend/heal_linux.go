@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -118,11 +119,14 @@ func (a *agent) look(ctx context.Context, v *volume) finding {
 }
 
 func (a *agent) showPlan(plan *remediate.Plan) {
+	// Near misses by name only: the log has the whole path.
 	for _, kept := range plan.Kept {
-		a.con.line("  stays: %s (%s)", kept.Path, kept.Why)
+		a.con.line("  stays: %s", path.Base(kept.Path))
+		a.con.line("    %s", kept.Why)
 	}
 	for _, action := range plan.Actions {
-		a.con.line("  to quarantine: %s (%s)", action.Path, action.Reason)
+		a.con.line("  to quarantine: %s", action.Path)
+		a.con.line("    %s", action.Reason)
 	}
 	for _, problem := range plan.Problems {
 		a.con.note(red, "  not looked at: %s (%s)", problem.Path, problem.Why)

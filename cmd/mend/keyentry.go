@@ -33,7 +33,7 @@ func (k *keyEntry) feed(b byte) (echo string, bell bool) {
 		return k.erase(), false
 	case b == '\r' || b == '\n':
 		if k.digits != "" {
-			return fmt.Sprintf("\r\n  group %d has %d of 6 digits so far, go on: %s", len(k.groups)+1, len(k.digits), k.shown()), true
+			return fmt.Sprintf("\r\n  group %d has %d of 6 digits so far, go on.\r\n  key: %s", len(k.groups)+1, len(k.digits), k.shown()), true
 		}
 	}
 	return "", false // dashes and spaces between groups, and whatever else a scanner sends
@@ -42,7 +42,7 @@ func (k *keyEntry) feed(b byte) (echo string, bell bool) {
 func (k *keyEntry) closeGroup(last byte) (string, bool) {
 	if err := bitlocker.CheckRecoveryGroup(k.digits); err != nil {
 		k.digits = ""
-		return fmt.Sprintf("%c\r\n  group %d is not valid: one of its digits is wrong. Type group %d again: %s",
+		return fmt.Sprintf("%c\r\n  group %d is not valid: one of its digits is wrong. Type group %d again.\r\n  key: %s",
 			last, len(k.groups)+1, len(k.groups)+1, k.shown()), true
 	}
 	k.groups = append(k.groups, k.digits)
