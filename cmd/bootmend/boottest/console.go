@@ -16,11 +16,17 @@ type Console struct {
 	mu     sync.Mutex
 	text   strings.Builder // what came, without escape sequences and carriage returns
 	pos    int             // Expect has matched up to here
+	marks  []mark          // when the text reached which length
 	more   chan struct{}   // closed and replaced when text grows
 	eof    error           // set when the line is dead
 	fatal  chan struct{}   // closed when the kernel panics
 	reason string
 	escape escapeState
+}
+
+type mark struct {
+	length int
+	at     time.Time
 }
 
 // A kernel says this and nothing more: waiting for the next line would only hide it.
@@ -43,6 +49,7 @@ func (c *Console) read(out io.Reader) {
 				c.text.WriteByte(b)
 			}
 		}
+		c.marks = append(c.marks, mark{c.text.Len(), time.Now()})
 		if c.reason == "" {
 			if found := panicText.FindString(c.tail(8192)); found != "" {
 				c.reason = found
@@ -102,6 +109,19 @@ func (c *Console) Expect(pattern string, timeout time.Duration) ([]string, error
 // Seen tells whether the pattern occurs anywhere in what has come so far.
 func (c *Console) Seen(pattern string) bool {
 	return regexp.MustCompile(pattern).MatchString(c.Transcript())
+}
+
+// SeenAt tells when the pattern's first occurrence had come, the zero time for never.
+func (c *Console) SeenAt(pattern string) time.Time {
+	loc := regexp.MustCompile(pattern).FindStringIndex(c.Transcript())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.marks {
+		if loc != nil && m.length >= loc[1] {
+			return m.at
+		}
+	}
+	return time.Time{}
 }
 
 // Send types text. Add "\r" for the Enter key.

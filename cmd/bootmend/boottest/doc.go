@@ -5,7 +5,8 @@
 // port. [MakeDisk] makes the broken disk, [Examine] tells what became of it, and [MakePeer] makes the ISO that
 // bootmend is measured against.
 //
-// Set BOOTMEND_SCREENSHOTS to a directory to get a picture of each machine's screen, and run one boot by hand with
+// Set BOOTMEND_SCREENSHOTS to a directory to get a picture of each machine's screen, BOOTMEND_CPU to another model of
+// QEMU's processors, BOOTMEND_BINARY to a bootmend built already, and run one boot by hand with
 //
 //	go test ./cmd/bootmend/boottest -run TestBoot/uefi-cd-nvme -v
 package boottest

@@ -86,6 +86,17 @@ func bootFigure(t *testing.T, iso, done string) (seconds float64) {
 	m := boot(t, Options{Media: iso, Disks: []Disk{{Path: fresh.Path}}})
 	m.expect(done, patience)
 	ran := m.reset(patience)
+	stages := filepath.Base(iso) + ":"
+	for _, stage := range []struct{ name, pattern string }{
+		{"GRUB", "Welcome to GRUB"}, {"kernel loads", "Booting `"}, {"agent", "heals Windows machines"},
+		{"volume", "BitLocker volume"}, {"media", "Media "}, {"unlocked", "Unlocked "}, {"planned", "to quarantine"},
+		{"quarantined", done}, {"verified", "Read back"},
+	} {
+		if at := m.SeenAt(stage.pattern); !at.IsZero() {
+			stages += fmt.Sprintf(" %s %.1f,", stage.name, at.Sub(m.started).Seconds())
+		}
+	}
+	fmt.Printf("%s restart %.1f\n", stages, ran.Seconds())
 	m.Close()
 	return ran.Seconds()
 }

@@ -42,7 +42,7 @@ func boot(t *testing.T, o Options) machine {
 	check(t, err)
 	m := machine{running, t}
 	t.Cleanup(func() {
-		if dir := os.Getenv("BOOTMEND_SCREENSHOTS"); dir != "" {
+		if dir := os.Getenv("BOOTMEND_SCREENSHOTS"); dir != "" && m.running() {
 			name := strings.NewReplacer("/", "-", " ", "_").Replace(t.Name()) + ".png"
 			if err := errors.Join(os.MkdirAll(dir, 0o755), m.Screenshot(filepath.Join(dir, name))); err != nil {
 				t.Log("screenshot:", err)

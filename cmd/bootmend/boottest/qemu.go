@@ -97,6 +97,7 @@ func (o Options) withDefaults() Options {
 	if o.Limit == 0 {
 		o.Limit = 5 * time.Minute
 	}
+	set(&o.CPU, os.Getenv("BOOTMEND_CPU"))
 	set(&o.CPU, defaultCPU)
 	set(&o.Serial, DefaultSerial)
 	set(&o.UUID, DefaultUUID)
@@ -189,6 +190,16 @@ func (m *Machine) Close() {
 	}
 	m.cancel()
 	<-m.ended
+}
+
+// running is false once the machine is gone.
+func (m *Machine) running() bool {
+	select {
+	case <-m.ended:
+		return false
+	default:
+		return true
+	}
 }
 
 // WaitReset waits until the guest resets the machine, and tells how long it ran since power-on or the last [Machine.Resume].
