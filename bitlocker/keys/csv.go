@@ -419,8 +419,6 @@ func (t *table) bareRow(r row) {
 	}
 }
 
-var computerShape = regexp.MustCompile(`^[\p{L}\p{N}_][\p{L}\p{N}_-]{0,62}$`)
-
 // notComputers are words that exports put into other columns.
 var notComputers = map[string]bool{
 	"true": true, "false": true, "null": true, "yes": true, "no": true, "entra": true, "activedirectory": true,
@@ -428,7 +426,21 @@ var notComputers = map[string]bool{
 }
 
 func looksLikeComputer(s string) bool {
-	return computerShape.MatchString(s) && strings.ContainsFunc(s, unicode.IsLetter) && !notComputers[strings.ToLower(s)]
+	return hasComputerShape(s) && strings.ContainsFunc(s, unicode.IsLetter) && !notComputers[strings.ToLower(s)]
+}
+
+// maxComputerName is a DNS label's length, which bounds computer names (RFC 1035, section 2.3.4).
+const maxComputerName = 63
+
+// hasComputerShape is no regular expression because that, with all the letters there are, would take longer to
+// compile than everything else in the program.
+func hasComputerShape(s string) bool {
+	if n := utf8.RuneCountInString(s); n == 0 || n > maxComputerName || s[0] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && r != '_' && r != '-'
+	})
 }
 
 // cleanName drops what could disturb a terminal or a log, and anything that might
