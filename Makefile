@@ -15,9 +15,8 @@ GO_FILES      := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null)
 LINT_VERSION  := v2.15.0
 TARGETS       := linux/amd64 linux/arm64 windows/amd64 darwin/arm64
 
-# What the tests and benchmarks use to check our output with other people's eyes.
-TEST_PACKAGES := qemu-system-x86 qemu-utils ovmf dislocker cryptsetup-bin ntfs-3g xorriso mtools dosfstools gdisk fdisk fuse3
-BENCH_PACKAGES := hyperfine busybox-static time
+# What the tests check our output with, and what the benchmarks measure it against.
+TEST_PACKAGES := qemu-system-x86 ovmf dislocker cryptsetup-bin ntfs-3g xorriso mtools dosfstools gdisk busybox-static time xz-utils zstd gcc libc6-dev
 
 .PHONY: all
 all: dist/bootmend ## build dist/bootmend with its boot bundle (the default)
@@ -54,7 +53,7 @@ $(AGENT_FILE): $(GO_FILES)
 	$(GO) run ./assets/mkbundle agent -o $@ .cache/mend
 
 .PHONY: test
-test: tools-test lint cross all ## run every check and test, boot tests included
+test: tools lint cross all ## run every check and test, boot tests included
 	CGO_ENABLED=1 $(GO) test -race -short ./...
 	$(GO) test -timeout 40m ./...
 
@@ -80,23 +79,20 @@ cross: ## compile for every supported system
 	done
 
 .PHONY: bench
-bench: tools-bench all ## print the figures, each beside its peer in the same run
+bench: tools all ## print the figures, each beside its peer in the same run
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./bitlocker/... ./image/...
 	BOOTMEND_BENCH=1 $(GO) test -count=1 -timeout 60m -run TestFigures -v ./cmd/bootmend/boottest
 
-.PHONY: tools-test tools-bench
-tools-test: ; @$(call install-missing,$(TEST_PACKAGES))
-tools-bench: tools-test ; @$(call install-missing,$(BENCH_PACKAGES))
-
 # Installs what is missing, as root or through sudo.
-define install-missing
-missing=""; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-if [ -n "$$missing" ]; then \
-  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-  echo "installing$$missing"; \
-  $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
-fi
-endef
+.PHONY: tools
+tools:
+	@missing=""; for p in $(TEST_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  echo "installing$$missing"; \
+	  $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	fi
 
 .PHONY: clean
 clean: ## remove what was built; the downloads stay in .cache
