@@ -27,8 +27,9 @@ func (a *agent) askKey(ctx context.Context, v *volume) error {
 		if err != nil {
 			return err
 		}
-		a.con.line("Unlocking ...")
+		a.con.print("Unlocking ...")
 		err = a.tryTyped(ctx, v, password)
+		a.con.line("")
 		if err == nil {
 			return nil
 		}
