@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1721365740)
 export CGO_ENABLED := 0
 
-GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
+GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 EMBEDDED      := assets/embedded
 BUNDLE_FILE   := $(EMBEDDED)/bundle.zip
 AGENT_FILE    := $(EMBEDDED)/mend-linux-amd64.cpio.zst
