@@ -81,6 +81,10 @@ func (o *buildOptions) spec(messages io.Writer) (image.Spec, error) {
 	if spec.Keys, err = o.readKeys(messages); err != nil {
 		return spec, err
 	}
+	if o.config.DryRun {
+		// Said twice: the agent must know it even if it cannot read the media that it was started from.
+		spec.KernelArgs = dryRunArg
+	}
 	spec.GrubConfig = assets.GrubConfig
 	if spec.Agent, err = assets.Mend(); err != nil {
 		return spec, err
@@ -92,6 +96,9 @@ func (o *buildOptions) spec(messages io.Writer) (image.Spec, error) {
 	spec.Bundle = bundle
 	return spec, nil
 }
+
+// dryRunArg is the word on the kernel's command line that the agent takes for a dry run.
+const dryRunArg = "bootmend.dry-run"
 
 // readKeys merges the key files into the canonical list. Bad lines are told and left out.
 func (o *buildOptions) readKeys(messages io.Writer) (image.Keys, error) {

@@ -27,9 +27,11 @@ var version = "development"
 // How long the machine is given to show its devices. A disk or stick appears within these times of the last
 // sign of life; nothing waits while there is work to do.
 const (
-	settleTime  = 300 * time.Millisecond // after the last event, once media and a volume are there
-	patienceFor = 12 * time.Second       // for a medium or disk that has not shown up
-	pollTime    = 20 * time.Millisecond
+	settleTime    = 300 * time.Millisecond // after the last event, once media and a volume are there
+	diskPatience  = 12 * time.Second       // for a disk that has not shown up
+	mediaPatience = 30 * time.Second       // for the medium, which must be somewhere
+	hangPatience  = 90 * time.Second       // for a driver that does not come back
+	pollTime      = 20 * time.Millisecond
 )
 
 // agent is one run on one machine.
@@ -106,8 +108,7 @@ func (a *agent) discover(ctx context.Context) {
 	began := time.Now()
 	for ctx.Err() == nil {
 		a.scan(ctx)
-		ready := !a.pending() && (a.media != nil || a.boot.mediaID == "") && len(a.volumes) > 0
-		if ready && a.drivers.quiet(settleTime) || time.Since(began) > patienceFor && a.drivers.quiet(settleTime) {
+		if a.complete(time.Since(began)) {
 			break
 		}
 		select {
@@ -121,6 +122,18 @@ func (a *agent) discover(ctx context.Context) {
 		a.packs = defaultPacks()
 		a.search(ctx)
 	}
+}
+
+// complete reports whether waiting longer is of no use.
+func (a *agent) complete(waited time.Duration) bool {
+	patience := settleTime
+	switch {
+	case a.media == nil && a.boot.mediaID != "":
+		patience = mediaPatience
+	case len(a.volumes) == 0 || a.pending():
+		patience = diskPatience
+	}
+	return waited > patience && a.drivers.quiet(settleTime) || waited > hangPatience
 }
 
 // pending reports whether a device is there that could not be opened yet.
@@ -173,7 +186,7 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 		a.guarded[b.Disk] = attach.SetReadOnly(b.Device, true) == nil
 	}
 	v, kind, err := identify(b)
-	if notReady(err) && time.Since(a.firstSeen[b.Name]) < patienceFor {
+	if notReady(err) && time.Since(a.firstSeen[b.Name]) < diskPatience {
 		a.seen[b.Name] = false
 		return
 	}
