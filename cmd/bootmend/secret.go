@@ -84,7 +84,7 @@ func unlock(ctx context.Context, messages io.Writer, m *bitlocker.Metadata, s se
 	case s.bek != nil:
 		return m.UnlockStartupKey(s.bek)
 	case s.list != nil:
-		return unlockFromList(ctx, m, s.list)
+		return s.list.Unlock(ctx, m)
 	case s.password != "":
 		return m.UnlockPassword(ctx, s.password)
 	}
@@ -97,31 +97,6 @@ func unlock(ctx context.Context, messages io.Writer, m *bitlocker.Metadata, s se
 		return nil, nil, err
 	}
 	return unlock(ctx, messages, m, typed)
-}
-
-// unlockFromList tries the keys of the volume's own protectors, then those of its computer.
-func unlockFromList(ctx context.Context, m *bitlocker.Metadata, list *keys.List) (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
-	err := fmt.Errorf("the key list has no key for this volume: %w", bitlocker.ErrNoProtector)
-	for _, p := range m.Protectors {
-		for _, entry := range list.ForProtector(p.ID) {
-			key, protector, tryErr := m.UnlockRecovery(ctx, entry.Password, &p.ID)
-			if tryErr == nil || ctx.Err() != nil {
-				return key, protector, tryErr
-			}
-			err = fmt.Errorf("line %d of the key list, key ID %s: %w", entry.Line, p.ID, tryErr)
-		}
-	}
-	if m.ComputerName == "" {
-		return nil, nil, err
-	}
-	for _, entry := range list.ForComputer(m.ComputerName) {
-		key, protector, tryErr := m.UnlockRecovery(ctx, entry.Password, nil)
-		if tryErr == nil || ctx.Err() != nil {
-			return key, protector, tryErr
-		}
-		err = fmt.Errorf("line %d of the key list, computer %s: %w", entry.Line, m.ComputerName, tryErr)
-	}
-	return nil, nil, err
 }
 
 // askSecret asks on the terminal, where what is typed does not show.

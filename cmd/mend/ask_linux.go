@@ -44,7 +44,7 @@ func (a *agent) askKey(ctx context.Context, v *volume) error {
 // tryTyped derives the key with a sign of life: the derivation takes a second on a PC and longer on old ones.
 func (a *agent) tryTyped(ctx context.Context, v *volume, password bitlocker.RecoveryPassword) error {
 	done := make(chan unlocked, 1)
-	go func() { done <- v.tryPassword(ctx, password, nil, "typed key") }()
+	go func() { done <- v.tryPassword(ctx, password) }()
 	for {
 		select {
 		case u := <-done:

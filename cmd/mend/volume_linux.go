@@ -99,43 +99,26 @@ func (v *volume) findKey(ctx context.Context, list *keys.List) unlocked {
 	if !errors.Is(err, bitlocker.ErrNoProtector) {
 		return unlocked{err: fmt.Errorf("the clear key on the volume: %w", err)}
 	}
-	last := unlocked{err: errSkip}
 	if list == nil {
-		return last
+		return unlocked{err: errSkip}
 	}
-	tried := map[bitlocker.RecoveryPassword]bool{}
-	try := func(entry keys.Entry, id *bitlocker.GUID) (done bool) {
-		if tried[entry.Password] {
-			return false
-		}
-		tried[entry.Password] = true
-		last = v.tryPassword(ctx, entry.Password, id, "key list on the media")
-		return last.err == nil || ctx.Err() != nil
+	key, protector, err = list.Unlock(ctx, v.meta)
+	if errors.Is(err, bitlocker.ErrNoProtector) {
+		return unlocked{err: errSkip} // the list is of other machines
 	}
-	for _, p := range v.meta.Protectors {
-		for _, entry := range list.ForProtector(p.ID) {
-			if try(entry, &p.ID) {
-				return last
-			}
-		}
-	}
-	if v.meta.ComputerName != "" {
-		for _, entry := range list.ForComputer(v.meta.ComputerName) {
-			if try(entry, nil) {
-				return last
-			}
-		}
-	}
-	return last
-}
-
-// tryPassword derives the volume's key from one recovery password.
-func (v *volume) tryPassword(ctx context.Context, password bitlocker.RecoveryPassword, id *bitlocker.GUID, source string) unlocked {
-	key, protector, err := v.meta.UnlockRecovery(ctx, password, id)
 	if err != nil {
 		return unlocked{err: err}
 	}
-	return unlocked{key: key, method: source, keyID: protector.ID.String()}
+	return unlocked{key: key, method: "key list on the media", keyID: protector.ID.String()}
+}
+
+// tryPassword derives the volume's key from the recovery password that a person typed.
+func (v *volume) tryPassword(ctx context.Context, password bitlocker.RecoveryPassword) unlocked {
+	key, protector, err := v.meta.UnlockRecovery(ctx, password, nil)
+	if err != nil {
+		return unlocked{err: err}
+	}
+	return unlocked{key: key, method: "typed key", keyID: protector.ID.String()}
 }
 
 // recoveryIDs are the key IDs that a helpdesk would have to look for.

@@ -1,0 +1,64 @@
+package keys
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/bitlocker/fvetest"
+)
+
+type disk []byte
+
+func (d disk) WriteAt(p []byte, off int64) (int, error) { return copy(d[off:], p), nil }
+
+func TestUnlock(t *testing.T) {
+	const size = fvetest.MinSize
+	volume := make(disk, size)
+	made, err := fvetest.Format(volume, bytes.NewReader(make([]byte, size)), size, fvetest.Options{
+		Description: "FRONTDESK-7 C: 7/19/2024", RecoveryPasswords: []string{"", ""},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := bitlocker.ReadMetadata(bytes.NewReader(volume), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const other = "110011-220022-330033-440044-550055-660066-111111-222222"
+	second := made.Recovery[1]
+	for name, tc := range map[string]struct {
+		csv  string
+		want error
+	}{
+		"by key ID":              {"KeyID,RecoveryKey\n" + second.ID.String() + "," + second.Password + "\n", nil},
+		"by computer name":       {"ComputerName,RecoveryKey\nfrontdesk-7," + second.Password + "\n", nil},
+		"after a wrong one":      {"KeyID,RecoveryKey,ComputerName\n" + second.ID.String() + "," + other + ",x\n,\n" + second.ID.String() + "," + second.Password + ",x\n", nil},
+		"only a wrong one":       {"KeyID,RecoveryKey\n" + second.ID.String() + "," + other + "\n", bitlocker.ErrWrongKey},
+		"of somebody else":       {"KeyID,RecoveryKey,ComputerName\n11111111-2222-3333-4444-555555555555," + other + ",BACKOFFICE-1\n", bitlocker.ErrNoProtector},
+		"right key, other names": {"KeyID,RecoveryKey,ComputerName\n11111111-2222-3333-4444-555555555555," + second.Password + ",BACKOFFICE-1\n", bitlocker.ErrNoProtector},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list, err := ReadCSV(strings.NewReader(tc.csv), "keys.csv")
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, protector, err := list.Unlock(context.Background(), m)
+			if !errors.Is(err, tc.want) {
+				t.Fatalf("got %v, want %v", err, tc.want)
+			}
+			if err != nil {
+				if strings.Contains(err.Error(), "110011") {
+					t.Fatalf("the error shows the key: %v", err)
+				}
+				return
+			}
+			if key == nil || protector.ID != second.ID {
+				t.Fatalf("opened by %v", protector)
+			}
+		})
+	}
+}
