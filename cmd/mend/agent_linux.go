@@ -190,6 +190,9 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 		a.seen[b.Name] = false
 		return
 	}
+	if errors.Is(err, unix.ENOMEDIUM) {
+		return // an empty drive
+	}
 	if a.media == nil && (kind == disk.ISO9660 || kind == disk.FAT) {
 		if m := readMedia(b, kind, a.boot.mediaID); m != nil {
 			a.useMedia(ctx, m)
