@@ -76,7 +76,9 @@ func runVersion(w io.Writer, opts versionOptions) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "PACKAGE\tVERSION\tLICENCE\tSHA-256")
 	for _, p := range info.Bundle.Packages {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", p.Name, p.Version, p.Licence, p.SHA256)
+		if !p.Tool { // --json has those that only helped to make the bundle, too
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", p.Name, p.Version, p.Licence, p.SHA256)
+		}
 	}
 	return table.Flush()
 }
