@@ -27,7 +27,8 @@ const (
 	PathElTorito   = "/boot/grub/eltorito.img"
 	PathESP        = "/boot/efi.img"
 	PathKernel     = "/bootmend/vmlinuz"
-	PathInitrd     = "/bootmend/initrd.img"
+	PathModules    = "/bootmend/modules.img" // the initramfs: first segment
+	PathAgent      = "/bootmend/agent.img"   // and second
 	PathMediaID    = "/bootmend/media.id"
 	PathConfig     = "/bootmend/config.yaml"
 	PathKeys       = "/bootmend/keys.csv"
@@ -66,21 +67,15 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	initrd, err := initrd(s)
+	modules, err := fromBundle(s.Bundle, PathModules, assets.ModulesCPIO)
 	if err != nil {
 		return nil, err
 	}
-	inputs := []File{kernel, initrd}
-	for _, f := range []struct{ path, name string }{
-		{PathElTorito, assets.ElTorito}, {PathNotice, assets.Notice}, {"shim", assets.Shim}, {"grub", assets.Grub},
-	} {
-		// Small, compressed in the bundle, and read more than once: unpacked once.
-		data, err := fs.ReadFile(s.Bundle, f.name)
-		if err != nil {
-			return nil, fmt.Errorf("boot bundle: %s: %w", f.name, err)
-		}
-		inputs = append(inputs, FromBytes(f.path, data))
+	unpacked, err := unpack(s.Bundle)
+	if err != nil {
+		return nil, err
 	}
+	inputs := append([]File{kernel, modules, FromBytes(PathAgent, s.Agent)}, unpacked...)
 	inputs = append(inputs, FromBytes(PathConfig, s.Config))
 	if s.Keys != nil {
 		inputs = append(inputs, FromBytes(PathKeys, s.Keys))
@@ -107,6 +102,27 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 		return nil, err
 	}
 	return t, t.writeManifest()
+}
+
+// unpack takes the small files of the bundle that are compressed and read more than once, each on its own
+// processor.
+func unpack(bundle fs.FS) ([]File, error) {
+	files := []struct{ path, name string }{
+		{PathElTorito, assets.ElTorito}, {PathNotice, assets.Notice}, {"shim", assets.Shim}, {"grub", assets.Grub},
+	}
+	unpacked := make([]File, len(files))
+	var g errgroup.Group
+	for i, f := range files {
+		g.Go(func() error {
+			data, err := fs.ReadFile(bundle, f.name)
+			if err != nil {
+				return fmt.Errorf("boot bundle: %s: %w", f.name, err)
+			}
+			unpacked[i] = FromBytes(f.path, data)
+			return nil
+		})
+	}
+	return unpacked, g.Wait()
 }
 
 func pick(files []File, path string) File {
@@ -141,33 +157,23 @@ func FromBytes(path string, data []byte) File {
 	}}
 }
 
+// summer is a bundle that knows the hashes of its entries, which need not be read for them then.
+type summer interface {
+	Sum(name string) ([sha256.Size]byte, bool)
+}
+
 func fromBundle(bundle fs.FS, path, name string) (File, error) {
 	info, err := fs.Stat(bundle, name)
 	if err != nil {
 		return File{}, fmt.Errorf("boot bundle: %s: %w", name, err)
 	}
-	return File{Path: path, Size: info.Size(), Open: func() (io.ReadCloser, error) { return bundle.Open(name) }}, nil
-}
-
-// initrd is the modules and the agent as one file. The kernel takes segments one after the other, each at a
-// multiple of four bytes (Documentation/driver-api/early-userspace/buffer-format.rst).
-func initrd(s Spec) (File, error) {
-	modules, err := fromBundle(s.Bundle, PathInitrd, assets.ModulesCPIO)
-	if err != nil {
-		return File{}, err
-	}
-	padding := make([]byte, (4-modules.Size%4)%4)
-	size := modules.Size + int64(len(padding)+len(s.Agent))
-	return File{Path: PathInitrd, Size: size, Open: func() (io.ReadCloser, error) {
-		r, err := modules.Open()
-		if err != nil {
-			return nil, err
+	f := File{Path: path, Size: info.Size(), Open: func() (io.ReadCloser, error) { return bundle.Open(name) }}
+	if known, ok := bundle.(summer); ok {
+		if sum, ok := known.Sum(name); ok {
+			f.SHA256 = sum
 		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(r, bytes.NewReader(padding), bytes.NewReader(s.Agent)), r}, nil
-	}}, nil
+	}
+	return f, nil
 }
 
 // hashAll fills in the hashes that are missing, several files at a time.

@@ -75,14 +75,14 @@ func TestTree(t *testing.T) {
 	slices.Sort(paths)
 	want := []string{
 		"/README.txt", "/boot/efi.img", "/boot/grub/eltorito.img", "/boot/grub/grub.cfg", "/bootmend/NOTICE",
-		"/bootmend/config.yaml", "/bootmend/id-" + tree.ID, "/bootmend/initrd.img", "/bootmend/manifest.json",
-		"/bootmend/media.id", "/bootmend/rules/01-z.yaml", "/bootmend/rules/02-Gr--e.yaml", "/bootmend/vmlinuz",
+		"/bootmend/agent.img", "/bootmend/config.yaml", "/bootmend/id-" + tree.ID, "/bootmend/manifest.json",
+		"/bootmend/media.id", "/bootmend/modules.img", "/bootmend/rules/01-z.yaml", "/bootmend/rules/02-Gr--e.yaml", "/bootmend/vmlinuz",
 	}
 	if !slices.Equal(paths, want) {
 		t.Errorf("files %q, want %q", paths, want)
 	}
-	if got := read(t, tree, PathInitrd); !bytes.Equal(got, []byte("modules\x00agent")) {
-		t.Errorf("initrd %q: segments must start at multiples of four", got)
+	if got := read(t, tree, PathAgent); !bytes.Equal(got, []byte("agent")) {
+		t.Errorf("agent %q", got)
 	}
 	if got := string(read(t, tree, PathMediaID)); got != tree.ID+"\n" {
 		t.Errorf("media.id %q", got)

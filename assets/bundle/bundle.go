@@ -86,6 +86,17 @@ func Open(r io.ReaderAt, size int64) (*Bundle, error) {
 // Manifest says what the bundle was made from.
 func (b *Bundle) Manifest() Manifest { return b.manifest }
 
+// Sum returns the SHA-256 that the manifest has of an entry, which [Bundle.Check] compares with the content.
+func (b *Bundle) Sum(name string) (sum [sha256.Size]byte, ok bool) {
+	for _, f := range b.manifest.Files {
+		if f.Path == name && len(f.SHA256) == 2*len(sum) {
+			_, err := hex.Decode(sum[:], []byte(f.SHA256))
+			return sum, err == nil
+		}
+	}
+	return sum, false
+}
+
 // Open opens an entry by its path, as fs.FS does.
 func (b *Bundle) Open(name string) (fs.File, error) { return b.zip.Open(name) }
 

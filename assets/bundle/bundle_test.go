@@ -3,6 +3,7 @@ package bundle
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
@@ -58,6 +59,9 @@ func TestRoundTrip(t *testing.T) {
 		}
 		if name != ManifestJSON && string(data) != "content of "+name {
 			t.Errorf("%s holds %q", name, data)
+		}
+		if sum, ok := b.Sum(name); name != ManifestJSON && (!ok || sum != sha256.Sum256(data)) {
+			t.Errorf("Sum(%s) = %x, %t", name, sum, ok)
 		}
 		if size, err := b.Size(name); err != nil || size != int64(len(data)) {
 			t.Errorf("Size(%s) = %d, %v", name, size, err)
