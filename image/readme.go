@@ -7,7 +7,7 @@ const readmeText = `bootmend: boot this medium to repair a Windows computer that
 
 Start the broken computer from this CD or USB stick. It works by itself: it finds
 Windows, moves the faulty files aside (nothing is deleted), and restarts the
-computer. Secure Boot can stay on. Press Esc while it starts for a menu, which
+computer. Secure Boot can stay on. Tap Esc while it starts for a menu, which
 also has a dry run that changes nothing.
 
 What it did is in the folder bootmend/logs of the stick, and on the repaired

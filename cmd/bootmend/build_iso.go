@@ -19,7 +19,7 @@ func newBuildISOCommand() *cobra.Command {
 UEFI with Secure Boot, and BIOS. It needs no network and no administrator rights.
 
 Booted, it heals the machine without asking, as long as the keys it needs are on it. Without keys,
-the key is asked for at each machine, on its screen and on its serial console. Press Esc while the
+the key is asked for at each machine, on its screen and on its serial console. Tap Esc while the
 machine starts for a menu.
 
 The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the media.
