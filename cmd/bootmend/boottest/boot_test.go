@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,9 @@ func TestBoot(t *testing.T) {
 				t.Errorf("the console showed %s of the recovery password", found)
 			}
 			examine(t, disk, true)
+			if test.medium == USB {
+				stickLog(t, iso)
+			}
 			if test.firmware == BIOS && test.medium == CD {
 				// A BIOS cannot be told what to start, so the agent ejects the disc. A drive's tray stays open when the
 				// machine restarts, but QEMU's would close with the disc in it.
@@ -290,6 +294,24 @@ func examine(t *testing.T, disk *WindowsDisk, healed bool) {
 	}
 	for name, log := range found.Logs {
 		checkLog(t, name, log)
+	}
+}
+
+// stickLog reads the log that a run leaves on the FAT partition of the stick it was started from.
+func stickLog(t *testing.T, stick string) {
+	t.Helper()
+	out, err := run(context.Background(), "sgdisk", "-i", "1", stick)
+	check(t, err)
+	_, after, _ := strings.Cut(string(out), "First sector: ")
+	var first int64
+	if _, err := fmt.Sscan(after, &first); err != nil {
+		t.Fatalf("the stick's first partition: %v in %s", err, out)
+	}
+	log, err := run(context.Background(), "mtype", "-i", fmt.Sprintf("%s@@%d", stick, first*512), "::/bootmend/logs/*.jsonl")
+	check(t, err)
+	checkLog(t, "the stick's log", log)
+	if !bytes.Contains(log, []byte(`"outcome":"healed"`)) {
+		t.Errorf("the stick's log does not say that the machine was healed:\n%s", log)
 	}
 }
 
