@@ -16,7 +16,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/bootmend/bootmend/assets"
 	"github.com/bootmend/bootmend/bitlocker"
 )
 
@@ -134,8 +133,6 @@ func hintFor(err error) string {
 		return own.hint
 	case errors.As(err, &usage):
 		return "--help shows how it is used"
-	case errors.Is(err, assets.ErrNoBundle):
-		return "run \"make\" in the source folder, or \"make BUNDLE=path\" with a bundle made elsewhere"
 	case errors.Is(err, bitlocker.ErrWrongKey):
 		return "\"bootmend volume info\" shows the IDs of the keys that open this volume"
 	case errors.Is(err, bitlocker.ErrNotBitLocker):

@@ -96,7 +96,7 @@ func runVolumeDecrypt(ctx context.Context, messages io.Writer, path string, opts
 		err = out.Commit()
 	}
 	if err != nil {
-		return out.Explain(err, volume.Size())
+		return fmt.Errorf("decrypting %s to %w", src.where(found[0]), out.Explain(err, volume.Size()))
 	}
 	return nil
 }

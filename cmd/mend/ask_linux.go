@@ -10,6 +10,9 @@ import (
 	"github.com/bootmend/bootmend/remediate"
 )
 
+// errSkip means that there is no key for a volume: none was found, or the person passes.
+var errSkip = errors.New("no key was given")
+
 // askKey asks the person for the volume's recovery key until one opens it, or the person passes.
 func (a *agent) askKey(ctx context.Context, v *volume) error {
 	if len(v.recoveryIDs()) == 0 {

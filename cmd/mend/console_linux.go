@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -226,6 +225,3 @@ func (c *console) choose(ctx context.Context, question string, letters string) (
 		}
 	}
 }
-
-// errSkip means that the person has no key for this volume.
-var errSkip = errors.New("no key was given")

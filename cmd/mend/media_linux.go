@@ -25,6 +25,8 @@ type media struct {
 	config config.Config
 	keys   *keys.List
 	packs  []*remediate.Pack
+	// badRules counts rule packs that could not be read: what they would have healed is not known.
+	badRules int
 	// notes are what a person should know of the media's files.
 	notes []string
 }
@@ -125,6 +127,7 @@ func (m *media) readRules() {
 				continue
 			}
 		}
+		m.badRules++
 		m.note("rule pack left out: %v", err)
 	}
 	if len(files) == 0 {

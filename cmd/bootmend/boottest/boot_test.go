@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -294,6 +295,29 @@ func examine(t *testing.T, disk *WindowsDisk, healed bool) {
 	}
 	for name, log := range found.Logs {
 		checkLog(t, name, log)
+	}
+}
+
+// TestDamagedRules boots media whose rule pack cannot be read: that must not pass for a machine with nothing to heal.
+func TestDamagedRules(t *testing.T) {
+	parallel(t)
+	disk := newDisk(t, DiskOptions{Plain: true})
+	before := sum(t, disk.Path)
+	iso := media(t, "", "--countdown", "0s")
+	data, err := os.ReadFile(iso)
+	check(t, err)
+	damaged := bytes.ReplaceAll(data, []byte("apiVersion: bootmend/v1"), []byte("apiVersion: bootmend/v9"))
+	if bytes.Equal(damaged, data) {
+		t.Fatal("no rule pack on the media")
+	}
+	check(t, os.WriteFile(iso, damaged, 0o600))
+	m := boot(t, Options{Media: iso, Disks: []Disk{{Path: disk.Path}}})
+	m.expect("rule pack left out: ", patience)
+	m.expect("NOT COMPLETE: 1 rule pack", patience)
+	m.expect("Your choice: ", patience)
+	m.Close()
+	if sum(t, disk.Path) != before {
+		t.Error("the disk changed")
 	}
 }
 
