@@ -119,7 +119,7 @@ func TestBootAgain(t *testing.T) {
 func TestTypedKey(t *testing.T) {
 	parallel(t)
 	disk := newDisk(t, DiskOptions{})
-	m := boot(t, Options{Media: media(t, "", "--countdown", "0s"), Disks: []Disk{{Path: disk.Path}}})
+	m := boot(t, Options{Firmware: Direct, Media: media(t, "", "--countdown", "0s"), Disks: []Disk{{Path: disk.Path}}})
 	typeKey(m, disk)
 	m.healed()
 	m.reset(patience)
@@ -150,7 +150,7 @@ func TestWrongKeyOnMedia(t *testing.T) {
 	parallel(t)
 	disk := newDisk(t, DiskOptions{})
 	keys := "KeyID,RecoveryKey\n" + disk.KeyID + "," + wrongPassword + "\n"
-	m := boot(t, Options{Media: media(t, keys, "--countdown", "0s"), Disks: []Disk{{Path: disk.Path}}})
+	m := boot(t, Options{Firmware: Direct, Media: media(t, keys, "--countdown", "0s"), Disks: []Disk{{Path: disk.Path}}})
 	typeKey(m, disk)
 	m.healed()
 	m.reset(patience)
@@ -165,7 +165,7 @@ func TestBadLineInKeyList(t *testing.T) {
 		"{nonsense},111111-222222\n" +
 		"11111111-2222-3333-4444-555555555555,111112-222222-333333-444444-555555-666666-111111-222222\n" +
 		strings.ToLower(disk.KeyID) + "," + strings.ReplaceAll(disk.Password, "-", "") + "\n"
-	m := boot(t, Options{Media: media(t, keys, "--countdown", "0s"), Disks: []Disk{{Path: disk.Path}}})
+	m := boot(t, Options{Firmware: Direct, Media: media(t, keys, "--countdown", "0s"), Disks: []Disk{{Path: disk.Path}}})
 	m.healed()
 	m.reset(patience)
 	examine(t, disk, true)
@@ -176,7 +176,7 @@ func TestDryRun(t *testing.T) {
 	parallel(t)
 	disk := newDisk(t, DiskOptions{Dirty: true})
 	before := sum(t, disk.Path)
-	m := boot(t, Options{Media: media(t, keyList(disk), "--dry-run-media", "--on-success", "poweroff", "--countdown", "0s"),
+	m := boot(t, Options{Firmware: Direct, Media: media(t, keyList(disk), "--dry-run-media", "--on-success", "poweroff", "--countdown", "0s"),
 		Disks: []Disk{{Path: disk.Path}}})
 	m.expect("to quarantine: .*C-00000291-", patience)
 	m.expect("DRY RUN", patience)
@@ -229,7 +229,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	parallel(t)
 	disk := newDisk(t, DiskOptions{Plain: true})
 	before := sum(t, disk.Path)
-	m := boot(t, Options{Media: media(t, "", "--countdown", "0s"), Disks: []Disk{{Path: disk.Path, Bus: Virtio, ReadOnly: true}}})
+	m := boot(t, Options{Firmware: Direct, Media: media(t, "", "--countdown", "0s"), Disks: []Disk{{Path: disk.Path, Bus: Virtio, ReadOnly: true}}})
 	m.expect("NOT HEALED", patience)
 	m.expect("Your choice", patience)
 	m.noDefect()
@@ -311,7 +311,7 @@ func TestDamagedRules(t *testing.T) {
 		t.Fatal("no rule pack on the media")
 	}
 	check(t, os.WriteFile(iso, damaged, 0o600))
-	m := boot(t, Options{Media: iso, Disks: []Disk{{Path: disk.Path}}})
+	m := boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}})
 	m.expect("rule pack left out: ", patience)
 	m.expect("NOT COMPLETE: 1 rule pack", patience)
 	m.expect("Your choice: ", patience)
@@ -324,14 +324,9 @@ func TestDamagedRules(t *testing.T) {
 // stickLog reads the log that a run leaves on the FAT partition of the stick it was started from.
 func stickLog(t *testing.T, stick string) {
 	t.Helper()
-	out, err := run(context.Background(), "sgdisk", "-i", "1", stick)
+	start, err := firstPartition(context.Background(), stick)
 	check(t, err)
-	_, after, _ := strings.Cut(string(out), "First sector: ")
-	var first int64
-	if _, err := fmt.Sscan(after, &first); err != nil {
-		t.Fatalf("the stick's first partition: %v in %s", err, out)
-	}
-	log, err := run(context.Background(), "mtype", "-i", fmt.Sprintf("%s@@%d", stick, first*512), "::/bootmend/logs/*.jsonl")
+	log, err := run(context.Background(), "mtype", "-i", fmt.Sprintf("%s@@%d", stick, start), "::/bootmend/logs/*.jsonl")
 	check(t, err)
 	checkLog(t, "the stick's log", log)
 	if !bytes.Contains(log, []byte(`"outcome":"healed"`)) {

@@ -14,8 +14,11 @@ var ovmfDirs = []string{"/usr/share/OVMF", "/usr/share/edk2/ovmf", "/usr/share/e
 // firmwareArgs chooses machine type and firmware. The UEFI variables are a copy in o.Dir, made when missing: what a
 // boot writes there (BootNext, Boot####) the next one finds.
 func (o Options) firmwareArgs() ([]string, error) {
-	if o.Firmware == BIOS {
+	switch o.Firmware {
+	case BIOS:
 		return []string{"-machine", "q35"}, nil
+	case Direct:
+		return o.directArgs()
 	}
 	code, vars := "OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"
 	if o.Firmware == SecureBoot {
