@@ -250,21 +250,55 @@ func redact(b []byte) []byte { return keyLike.ReplaceAll(b, []byte("[recovery ke
 // ReadLog reads a log back. Lines that are no log lines are skipped and counted: a
 // power cut leaves a torn one.
 func ReadLog(r io.Reader) (lines []Line, skipped int, err error) {
+	skipped, err = ScanLog(r, nil, func(l *Line) { lines = append(lines, *l) })
+	return lines, skipped, err
+}
+
+// maxLogLine bounds one line of a log.
+const maxLogLine = 4 << 20
+
+// lineBuffers are shared by those who read many small logs.
+var lineBuffers = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
+
+// ScanLog reads logs, one or several behind each other, and gives fn each line,
+// which it may keep. want, which may be nil, is asked for each event by its name;
+// lines that it declines are not parsed further, which makes reading many logs
+// much faster. What is no log line is skipped and counted.
+func ScanLog(r io.Reader, want func(event string) bool, fn func(*Line)) (skipped int, err error) {
+	buf := lineBuffers.Get().(*[]byte)
+	defer lineBuffers.Put(buf)
 	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 64<<10), 4<<20)
+	sc.Buffer(*buf, maxLogLine)
 	for sc.Scan() {
-		if len(bytes.TrimSpace(sc.Bytes())) == 0 {
+		b := bytes.TrimSpace(sc.Bytes())
+		if len(b) == 0 {
 			continue
 		}
+		if want != nil {
+			if event, ok := eventOf(b); ok && !want(event) {
+				continue
+			}
+		}
 		var l Line
-		if json.Unmarshal(sc.Bytes(), &l) != nil || l.Schema != LogSchema {
+		if json.Unmarshal(b, &l) != nil || l.Schema != LogSchema {
 			skipped++
 			continue
 		}
-		lines = append(lines, l)
+		fn(&l)
 	}
 	if err := sc.Err(); err != nil {
-		return lines, skipped, fmt.Errorf("read log: %w", err)
+		return skipped, fmt.Errorf("read log: %w", err)
 	}
-	return lines, skipped, nil
+	return skipped, nil
+}
+
+// eventOf is the event of a line as [Log] writes it, where the name stands before
+// anything that could hold the same text. Other lines have to be parsed.
+func eventOf(line []byte) (string, bool) {
+	head, rest, ok := bytes.Cut(line[:min(len(line), 256)], []byte(`,"event":"`))
+	if !ok || !bytes.HasPrefix(head, []byte(`{"schema":"`+LogSchema+`","time":"`)) || bytes.LastIndexAny(head, "\\{[") > 0 {
+		return "", false
+	}
+	event, _, ok := bytes.Cut(rest, []byte(`"`))
+	return string(event), ok && line[len(line)-1] == '}'
 }

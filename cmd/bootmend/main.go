@@ -24,9 +24,10 @@ var version = "development"
 
 // Exit statuses, the same for every command.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitNothing = 3
 )
 
 const exitHelp = `
@@ -49,10 +50,14 @@ func run(args []string) int {
 	if err == nil {
 		return exitDone
 	}
-	report(cmd.ErrOrStderr(), err)
+	printError(cmd.ErrOrStderr(), err)
 	var usage *usageError
-	if errors.As(err, &usage) {
+	var nothing *nothingToDo
+	switch {
+	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &nothing):
+		return exitNothing
 	}
 	return exitFailed
 }
@@ -77,7 +82,7 @@ what it did and restarts the machine.
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	cmd.AddCommand(newBuildCommand(), newVolumeCommand(), newVersionCommand())
+	cmd.AddCommand(newBuildCommand(), newVolumeCommand(), newReportCommand(), newVersionCommand())
 	return cmd
 }
 
@@ -105,6 +110,11 @@ func oneArgument(what string) cobra.PositionalArgs {
 	}
 }
 
+// nothingToDo ends a command that found nothing to work on, which is no failure.
+type nothingToDo struct{ error }
+
+func (e *nothingToDo) Unwrap() error { return e.error }
+
 // hinted is an error whose next step is known where it arises.
 type hinted struct {
 	error
@@ -117,8 +127,8 @@ func withHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// report prints an error and its next step.
-func report(w io.Writer, err error) {
+// printError prints an error and its next step.
+func printError(w io.Writer, err error) {
 	fmt.Fprintf(w, "bootmend: %v\n", err)
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(w, "bootmend: hint: %s\n", hint)
