@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/diskfs/go-diskfs/partition/gpt"
+
 	"github.com/bootmend/bootmend/bitlocker/fvetest"
 )
 
@@ -21,7 +23,14 @@ type DiskOptions struct {
 	Healthy  bool // the incident passed by
 	Dirty    bool // Windows marked the volume for a check when it crashed
 
-	BitLocker fvetest.Options // cipher and the like
+	// SectorSize is that of the disk and of everything on it; 512 if zero. Attach the disk with the same, see
+	// [Disk.SectorSize].
+	SectorSize int
+	// Part of the Windows volume that is encrypted, in percent; 0 is all of it. Windows was switched off on the way.
+	EncryptedPercent int
+	// BitLocker has the cipher, further protectors and the like. A recovery password and a TPM's protector are
+	// always added, as they are on real machines.
+	BitLocker fvetest.Options
 }
 
 // WindowsDisk is a disk made by MakeDisk, and what must be found on it.
@@ -30,6 +39,7 @@ type WindowsDisk struct {
 	Files    []File
 	KeyID    string // of the recovery password's protector
 	Password string
+	Volume   *fvetest.Result // all protectors, the startup key file among them; nil where there is no BitLocker
 	Options  DiskOptions
 }
 
@@ -71,7 +81,7 @@ func MakeDisk(ctx context.Context, path string, o DiskOptions) (*WindowsDisk, er
 		return nil, err
 	}
 	windows := filepath.Join(work, "windows")
-	if err := makeNTFS(ctx, windows, windowsSize, "Windows", windowsStart, files); err != nil {
+	if err := makeNTFS(ctx, windows, windowsSize, "Windows", windowsStart, d.sectorSize(), files); err != nil {
 		return nil, err
 	}
 	if err := prepareVolume(windows, &d.Options); err != nil {
@@ -79,7 +89,7 @@ func MakeDisk(ctx context.Context, path string, o DiskOptions) (*WindowsDisk, er
 	}
 	recovery := filepath.Join(work, "recovery")
 	winre := []File{{Path: "Recovery/WindowsRE/winre.wim", Time: installed, Data: contents("winre", mib)}}
-	if err := makeNTFS(ctx, recovery, recoverySize, "Recovery", recoveryStart, winre); err != nil {
+	if err := makeNTFS(ctx, recovery, recoverySize, "Recovery", recoveryStart, d.sectorSize(), winre); err != nil {
 		return nil, err
 	}
 	disk, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -92,6 +102,28 @@ func MakeDisk(ctx context.Context, path string, o DiskOptions) (*WindowsDisk, er
 	return d, nil
 }
 
+func (d *WindowsDisk) sectorSize() int {
+	if d.Options.SectorSize == 0 {
+		return 512
+	}
+	return d.Options.SectorSize
+}
+
+// partitions are what Windows Setup makes.
+var partitions = []struct {
+	start, size int
+	kind        string // as sgdisk has it
+	guid        gpt.Type
+	name        string
+}{
+	{espStart, espSize, "ef00", gpt.EFISystemPartition, "EFI system partition"},
+	{msrStart, msrSize, "0c01", gpt.MicrosoftReserved, "Microsoft reserved partition"},
+	{windowsStart, windowsSize, "0700", gpt.MicrosoftBasicData, "Basic data partition"},
+	{recoveryStart, recoverySize, "2700", "DE94BBA4-06D1-4D40-A16A-BFD50179D6AC", "Recovery"},
+}
+
+const diskGUID = "0291B007-0000-4000-8000-00000000000"
+
 func (d *WindowsDisk) partition(ctx context.Context) error {
 	if err := os.WriteFile(d.Path, nil, 0o600); err != nil {
 		return err
@@ -99,33 +131,44 @@ func (d *WindowsDisk) partition(ctx context.Context) error {
 	if err := os.Truncate(d.Path, diskSize); err != nil {
 		return err
 	}
-	args := []string{"--clear", "--set-alignment=1", "--disk-guid=0291B007-0000-4000-8000-000000000000"}
-	for i, p := range []struct {
-		start, size int
-		kind, name  string
-	}{
-		{espStart, espSize, "ef00", "EFI system partition"},
-		{msrStart, msrSize, "0c01", "Microsoft reserved partition"},
-		{windowsStart, windowsSize, "0700", "Basic data partition"},
-		{recoveryStart, recoverySize, "2700", "Recovery"},
-	} {
-		n := strconv.Itoa(i + 1)
-		args = append(args, fmt.Sprintf("--new=%s:%d:%d", n, p.start/512, (p.start+p.size)/512-1),
-			"--typecode="+n+":"+p.kind, "--change-name="+n+":"+p.name,
-			"--partition-guid="+n+":0291B007-0000-4000-8000-00000000000"+n)
-	}
-	if _, err := run(ctx, "sgdisk", append(args, d.Path)...); err != nil {
-		return err
+	if d.sectorSize() == 512 {
+		args := []string{"--clear", "--set-alignment=1", "--disk-guid=" + diskGUID + "0"}
+		for i, p := range partitions {
+			n := strconv.Itoa(i + 1)
+			args = append(args, fmt.Sprintf("--new=%s:%d:%d", n, p.start/512, (p.start+p.size)/512-1),
+				"--typecode="+n+":"+p.kind, "--change-name="+n+":"+p.name, "--partition-guid="+n+":"+diskGUID+n)
+		}
+		if _, err := run(ctx, "sgdisk", append(args, d.Path)...); err != nil {
+			return err
+		}
 	}
 	disk, err := os.OpenFile(d.Path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	_, err = disk.WriteAt(standInBootSector(), 0) // the partition table starts at byte 446, far behind it
+	if d.sectorSize() != 512 {
+		err = d.partitionLarge(disk)
+	}
+	if err == nil {
+		_, err = disk.WriteAt(standInBootSector(), 0) // the partition table starts at byte 446, far behind it
+	}
 	if err == nil {
 		_, err = disk.WriteAt([]byte{0x80}, 446) // some BIOSes start no disk without an active partition
 	}
 	return errors.Join(err, disk.Close())
+}
+
+// partitionLarge does what sgdisk can do to a device only, not to an image: a table with other sectors than 512 bytes.
+func (d *WindowsDisk) partitionLarge(disk *os.File) error {
+	sector := d.sectorSize()
+	table := &gpt.Table{LogicalSectorSize: sector, PhysicalSectorSize: sector, ProtectiveMBR: true, GUID: diskGUID + "0"}
+	for i, p := range partitions {
+		table.Partitions = append(table.Partitions, &gpt.Partition{
+			Index: i + 1, Start: uint64(p.start / sector), End: uint64((p.start+p.size)/sector - 1),
+			Type: p.guid, Name: p.name, GUID: diskGUID + strconv.Itoa(i+1),
+		})
+	}
+	return table.Write(disk, diskSize)
 }
 
 func (d *WindowsDisk) writeESP(ctx context.Context, work string) error {
@@ -133,8 +176,12 @@ func (d *WindowsDisk) writeESP(ctx context.Context, work string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := run(ctx, "mkfs.fat", "-F", "32", "-s", "1", "-i", "02912024", "--invariant", "-n", "SYSTEM",
-		"--offset", strconv.Itoa(espStart/512), d.Path, strconv.Itoa(espSize/1024)); err != nil {
+	kind := "32"
+	if d.sectorSize() != 512 {
+		kind = "16" // as few clusters as there are then make no FAT32
+	}
+	if _, err := run(ctx, "mkfs.fat", "-F", kind, "-S", strconv.Itoa(d.sectorSize()), "-s", "1", "-i", "02912024", "--invariant",
+		"-n", "SYSTEM", "--offset", strconv.Itoa(espStart/d.sectorSize()), d.Path, strconv.Itoa(espSize/1024)); err != nil {
 		return err
 	}
 	image := d.Path + "@@" + strconv.Itoa(espStart)
@@ -174,25 +221,30 @@ func (d *WindowsDisk) writeVolumes(disk *os.File, windows, recovery string) erro
 		o.RecoveryPasswords = []string{""}
 	}
 	o.TPM = true // as on every real machine; it opens nothing
-	o.ClearKey = d.Options.ClearKey
+	o.ClearKey = o.ClearKey || d.Options.ClearKey
+	o.SectorSize = d.sectorSize()
+	if d.Options.EncryptedPercent != 0 {
+		o.EncryptedSize = windowsSize / 100 * int64(d.Options.EncryptedPercent) / mib * mib
+	}
 	made, err := fvetest.Format(target, clear, windowsSize, o)
 	if err != nil {
 		return fmt.Errorf("encrypt the Windows partition: %w", err)
 	}
+	d.Volume = made
 	d.KeyID, d.Password = made.Recovery[0].ID.String(), made.Recovery[0].Password
 	return nil
 }
 
 // makeNTFS makes a volume image with files.
-func makeNTFS(ctx context.Context, path string, size int64, label string, start int, files []File) error {
+func makeNTFS(ctx context.Context, path string, size int64, label string, start, sector int, files []File) error {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return err
 	}
 	if err := os.Truncate(path, size); err != nil {
 		return err
 	}
-	if _, err := run(ctx, "mkntfs", "-q", "-Q", "-F", "-T", "-s", "512", "-c", "4096", "-H", "255", "-S", "63",
-		"-p", strconv.Itoa(start/512), "-L", label, path); err != nil {
+	if _, err := run(ctx, "mkntfs", "-q", "-Q", "-F", "-T", "-s", strconv.Itoa(sector), "-c", "4096", "-H", "255", "-S", "63",
+		"-p", strconv.Itoa(start/sector), "-L", label, path); err != nil {
 		return err
 	}
 	return withNTFS(ctx, path, false, func(root string) error {

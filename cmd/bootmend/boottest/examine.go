@@ -53,6 +53,9 @@ func Examine(ctx context.Context, d *WindowsDisk, healed bool) (*Findings, error
 		if _, err := run(ctx, "dislocker-file", "-q", "-V", volume, "-p"+d.Password, "--", clear); err != nil {
 			return nil, fmt.Errorf("the volume no longer opens: %w", err)
 		}
+		if err := appendRest(clear, volume); err != nil {
+			return nil, err
+		}
 		volume = clear
 	}
 	f := &Findings{Logs: map[string][]byte{}}
@@ -232,6 +235,30 @@ func cutOut(from, to string, offset, size int64) (err error) {
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	_, err = io.Copy(out, io.NewSectionReader(in, offset, size))
+	return err
+}
+
+// appendRest completes a volume that is encrypted only in part: dislocker gives the encrypted part, and behind that the
+// disk itself is clear.
+func appendRest(clear, volume string) (err error) {
+	out, err := os.OpenFile(clear, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	done, err := out.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(volume)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	if _, err := in.Seek(done, io.SeekStart); err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
 	return err
 }
 

@@ -13,7 +13,6 @@ import (
 // What no tool at hand does to an NTFS volume is done here, on file records of the master file table (layout:
 // linux/fs/ntfs3/ntfs.h, MFT_REC and ATTRIB).
 const (
-	recordSize       = 1024
 	recordVolume     = 3 // $Volume
 	recordBitmap     = 6 // $Bitmap
 	attrVolumeInfo   = 0x70
@@ -28,6 +27,7 @@ const (
 type ntfsImage struct {
 	*os.File
 	cluster     int64 // bytes
+	record      int64 // bytes of a file record
 	mft, mirror int64 // offsets of the table and of the copy of its first four records
 }
 
@@ -43,13 +43,15 @@ func openNTFS(path string) (*ntfsImage, error) {
 	v := &ntfsImage{File: file, cluster: int64(binary.LittleEndian.Uint16(boot[11:])) * int64(boot[13])}
 	v.mft = int64(binary.LittleEndian.Uint64(boot[48:])) * v.cluster
 	v.mirror = int64(binary.LittleEndian.Uint64(boot[56:])) * v.cluster
+	// As mkntfs makes it: 1 KiB, or a whole sector where that is larger.
+	v.record = max(1024, int64(binary.LittleEndian.Uint16(boot[11:])))
 	return v, nil
 }
 
 // attribute finds an attribute of a file record and gives its bytes with their place in the image.
 func (v *ntfsImage) attribute(record int64, kind uint32) ([]byte, int64, error) {
-	base := v.mft + record*recordSize
-	data := make([]byte, recordSize)
+	base := v.mft + record*v.record
+	data := make([]byte, v.record)
 	if _, err := v.ReadAt(data, base); err != nil {
 		return nil, 0, err
 	}

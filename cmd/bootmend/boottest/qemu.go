@@ -50,6 +50,8 @@ type Disk struct {
 	Path     string // raw image
 	Bus      Bus    // "" is NVMe
 	ReadOnly bool   // the machine cannot write to it, and is told so
+	// SectorSize is the smallest piece that can be read or written: 0 is 512, 4096 makes a "4Kn" disk.
+	SectorSize int
 }
 
 // Options describes a machine. The zero value of each field is a sensible machine, but without disk or media.
@@ -391,6 +393,10 @@ func (o Options) args() ([]string, error) {
 			drive += ",readonly=on"
 		}
 		device := ",drive=" + id + ",bootindex=" + strconv.Itoa(i+2)
+		if disk.SectorSize != 0 {
+			size := strconv.Itoa(disk.SectorSize)
+			device += ",logical_block_size=" + size + ",physical_block_size=" + size
+		}
 		switch disk.Bus {
 		case NVMe, "":
 			device = "nvme,serial=WD" + strconv.Itoa(i) + device
