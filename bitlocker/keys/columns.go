@@ -23,15 +23,17 @@ var (
 		"computername", "hostname", "computer", "computerfqdn", "devicename", "devicedisplayname", "machinename",
 		"dnshostname", "netbiosname", "host", "device", "machine", "system", "distinguishedname", "name",
 	}
+	containerColumns  = []string{"organizationalunit", "organizationalunits", "ou", "container", "parentcontainer", "canonicalname"}
+	startupKeyColumns = []string{"startupkey"}
 	// Columns that may name the recovery object, whose name ends in {key ID}.
 	objectColumns = []string{"name", "distinguishedname", "cn", "dn"}
 )
 
 // columns says where things stand in the rows of a table; -1 is nowhere.
 type columns struct {
-	id, key, computer int
-	objects           []int
-	count             int // cells in the header
+	id, key, computer, container, startupKey int
+	objects                                  []int
+	count                                    int // cells in the header
 }
 
 // header reads a row as a header; nil if it names no column of keys.
@@ -51,7 +53,8 @@ func header(cells []string) *columns {
 		}
 		return -1
 	}
-	c := &columns{id: find(idColumns), key: find(keyColumns), computer: find(computerColumns), count: len(cells)}
+	c := &columns{id: find(idColumns), key: find(keyColumns), computer: find(computerColumns), container: find(containerColumns),
+		startupKey: find(startupKeyColumns), count: len(cells)}
 	if c.key < 0 {
 		return nil
 	}
@@ -75,43 +78,74 @@ func columnName(s string) string {
 // separators in the order in which a tie is decided.
 var separators = []rune{',', ';', '\t', '|'}
 
-// splitRow splits one row. A quote opens a quoted cell only at the cell's start
-// and a doubled one stands for itself, as in RFC 4180; blanks around a cell are
-// dropped. ok is false if a quoted cell is not closed.
-func splitRow(row string, sep rune) (cells []string, ok bool) {
-	var cell strings.Builder
-	quoted, wasQuoted := false, false
-	flush := func() {
-		s := cell.String()
-		if !wasQuoted {
-			s = strings.TrimSpace(s)
+// splitRow splits one row into cells. A quote opens a quoted cell only at the
+// cell's start and a doubled one stands for itself, as in RFC 4180; blanks around
+// a cell are dropped. ok is false if a quoted cell is not closed. The cells are in
+// the space of cells, which may be nil.
+func splitRow(cells []string, row string, sep rune) (_ []string, ok bool) {
+	cells = cells[:0]
+	width := utf8.RuneLen(sep)
+	for {
+		start := skipBlanks(row, sep)
+		var cell string
+		if start < len(row) && row[start] == '"' {
+			var rest string
+			if cell, rest, ok = quotedCell(row[start+1:], sep); !ok {
+				return cells, false
+			}
+			row = rest
+			cells = append(cells, cell)
+		} else {
+			end := strings.IndexRune(row, sep)
+			if end < 0 {
+				return append(cells, strings.TrimSpace(row)), true
+			}
+			cells = append(cells, strings.TrimSpace(row[:end]))
+			row = row[end:]
 		}
-		cells = append(cells, s)
-		cell.Reset()
-		wasQuoted = false
+		if row == "" {
+			return cells, true
+		}
+		row = row[width:]
 	}
-	for i, size := 0, 0; i < len(row); i += size {
-		var r rune
-		r, size = utf8.DecodeRuneInString(row[i:])
-		switch {
-		case quoted && r == '"' && strings.HasPrefix(row[i+1:], `"`):
-			cell.WriteRune('"')
-			size++
-		case quoted && r == '"':
-			quoted = false
-		case quoted:
-			cell.WriteRune(r)
-		case r == sep:
-			flush()
-		case r == '"' && !wasQuoted && strings.TrimSpace(cell.String()) == "":
-			cell.Reset()
-			quoted, wasQuoted = true, true
-		case wasQuoted && unicode.IsSpace(r):
-			// between the closing quote and the separator
-		default:
-			cell.WriteRune(r)
+}
+
+// skipBlanks passes over blanks before a cell, of which the separator is none.
+func skipBlanks(row string, sep rune) int {
+	for i, r := range row {
+		if r == sep || !unicode.IsSpace(r) {
+			return i
 		}
 	}
-	flush()
-	return cells, !quoted
+	return len(row)
+}
+
+// quotedCell reads a cell behind its opening quote; rest begins with the
+// separator, or is empty at the end of the row.
+func quotedCell(row string, sep rune) (cell, rest string, ok bool) {
+	var b strings.Builder
+	for {
+		end := strings.IndexByte(row, '"')
+		if end < 0 {
+			return "", "", false
+		}
+		if strings.HasPrefix(row[end+1:], `"`) {
+			b.WriteString(row[:end+1])
+			row = row[end+2:]
+			continue
+		}
+		cell, row = row[:end], row[end+1:]
+		// What follows the quote belongs to the cell, except for blanks.
+		end = strings.IndexRune(row, sep)
+		if end < 0 {
+			end = len(row)
+		}
+		tail := strings.TrimSpace(row[:end])
+		if b.Len() > 0 || tail != "" {
+			b.WriteString(cell)
+			b.WriteString(tail)
+			cell = b.String()
+		}
+		return cell, row[end:], true
+	}
 }

@@ -1,10 +1,10 @@
 package keys
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,7 +14,6 @@ import (
 
 const (
 	maxRows      = 1_000_000
-	maxProblems  = 10_000
 	maxJoin      = 16 // lines that one quoted cell may span
 	headerWithin = 8  // rows in which a header may come
 )
@@ -22,84 +21,77 @@ const (
 // ReadCSV reads a table of recovery keys. It recognises the encoding (UTF-8,
 // UTF-16, with or without byte order mark), the separator (comma, semicolon, tab,
 // bar), and the columns by their header, or by what is in them where there is
-// none. Further columns are ignored. Name is what errors call the source.
+// none. Further columns are ignored. Name is what errors call the source. [Read]
+// reads every other format too.
 //
 // Rows that give no key are in Problems, and the others still count. A row whose
 // key is good but whose ID is not is kept without ID and named in Problems too.
 // The error is for a source that cannot be read at all.
 func ReadCSV(r io.Reader, name string) (*List, error) {
-	lines, err := newLineReader(r)
+	data, err := readAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("read key list %s: %w", name, err)
 	}
-	t := &table{name: name, lines: lines, list: &List{}, seen: make(map[seenKey]int)}
-	if err := t.read(); err != nil {
+	defer clear(data)
+	text, err := decodeText(data)
+	if err != nil {
 		return nil, fmt.Errorf("read key list %s: %w", name, err)
 	}
-	if len(t.list.Entries) == 0 && len(t.list.Problems) == 0 {
-		t.problem(1, "no recovery key found: expected columns such as KeyID and RecoveryKey")
+	c := newCollector(name)
+	if err := c.table(text); err != nil {
+		return nil, fmt.Errorf("read key list %s: %w", name, err)
 	}
-	return t.list, nil
+	c.finish()
+	return c.list, nil
 }
 
-type seenKey struct {
-	id       bitlocker.GUID
-	hasID    bool
-	password bitlocker.RecoveryPassword
+// table reads a table or a list of bare keys.
+func (c *collector) table(text string) error {
+	t := &table{collector: c, lines: lineReader{rest: text}}
+	if err := t.read(); err != nil {
+		return err
+	}
+	if c.list.Len() == 0 && len(c.list.Problems) == 0 {
+		c.problem(1, Unreadable, noKeyFound)
+	}
+	return nil
 }
 
 type table struct {
-	name  string
-	lines *lineReader
-	list  *List
-	seen  map[seenKey]int
+	*collector
+	lines lineReader
 
 	sep     rune     // 0 until known
 	columns *columns // nil while none or without header
 	rows    int      // that are not blank or comments
-	more    int      // problems beyond maxProblems
 	queue   []row    // lines read ahead
+	cells   []string // space for the cells of a row
 }
 
 type row struct {
 	text string
 	line int
-	err  error // errLongLine
-}
-
-func (t *table) problem(line int, format string, args ...any) {
-	if len(t.list.Problems) >= maxProblems {
-		t.more++
-		return
-	}
-	t.list.Problems = append(t.list.Problems, RowError{File: t.name, Line: line, Reason: fmt.Sprintf(format, args...)})
 }
 
 // nextRow returns the next line, one that was read ahead first.
-func (t *table) nextRow() (row, error) {
+func (t *table) nextRow() (row, bool) {
 	if len(t.queue) > 0 {
 		r := t.queue[0]
 		t.queue = t.queue[1:]
-		return r, nil
+		return r, true
 	}
-	text, err := t.lines.next()
-	if errors.Is(err, errLongLine) {
-		return row{line: t.lines.line, err: err}, nil
-	}
-	return row{text: text, line: t.lines.line}, err
+	text, ok := t.lines.next()
+	return row{text: text, line: t.lines.line}, ok
 }
 
 func (t *table) read() error {
 	for {
-		r, err := t.nextRow()
-		if errors.Is(err, io.EOF) {
-			break
+		r, ok := t.nextRow()
+		if !ok {
+			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("line %d: %w", t.lines.line, err)
-		}
-		if r.err != nil {
-			t.problem(r.line, "%v", r.err)
+		if len(r.text) > maxLine {
+			t.problem(r.line, Unreadable, "%v", errLongLine)
 			continue
 		}
 		text := strings.TrimSpace(r.text)
@@ -118,11 +110,6 @@ func (t *table) read() error {
 		}
 		t.row(r)
 	}
-	if t.more > 0 {
-		t.list.Problems = append(t.list.Problems, RowError{File: t.name, Line: t.lines.line,
-			Reason: fmt.Sprintf("%d further problems are not listed", t.more)})
-	}
-	return nil
 }
 
 // separatorLine reads the "sep=;" that spreadsheets begin with.
@@ -141,7 +128,7 @@ func (t *table) isHeader(r row) bool {
 		return false
 	}
 	for _, sep := range t.candidates() {
-		cells, ok := splitRow(r.text, sep)
+		cells, ok := splitRow(nil, r.text, sep)
 		// The separator that finds the most columns is the one meant.
 		if c := header(cells); ok && c != nil && (t.columns == nil || c.count > t.columns.count) {
 			t.columns, t.sep = c, sep
@@ -162,10 +149,10 @@ func (t *table) row(r row) {
 		t.bareRow(r)
 		return
 	}
-	cells, ok := splitRow(r.text, t.sep)
-	if !ok {
+	cells, ok := splitRow(t.cells, r.text, t.sep)
+	if t.cells = cells; !ok {
 		if cells, ok = t.join(r); !ok {
-			t.problem(r.line, "a quote is not closed")
+			t.problem(r.line, Unreadable, "a quote is not closed")
 			return
 		}
 	}
@@ -176,43 +163,116 @@ func (t *table) row(r row) {
 		}
 		return cells[i]
 	}
+	f := fields{id: cell(c.id), key: cell(c.key), computer: cell(c.computer), container: cell(c.container)}
+	for _, i := range c.objects {
+		f.objects = append(f.objects, cell(i))
+	}
+	if bek := cell(c.startupKey); bek != "" && f.key == "" {
+		t.startupKey(r.line, bek)
+		return
+	}
 	if c.key >= len(cells) {
-		t.problem(r.line, "the row has %d of %d columns and no recovery key", len(cells), c.count)
+		p := RowError{Line: r.line, Kind: NoKey, Reason: fmt.Sprintf("the row has %d of %d columns and no recovery key", len(cells), c.count)}
+		p.ID, _ = f.onlyID()
+		t.report(p)
 		return
 	}
-	passwords, reason := passwordsIn(cell(c.key))
-	if reason != "" {
-		t.problem(r.line, "%s", reason)
+	t.fields(r.line, f)
+}
+
+// startupKey reads a .BEK file in base64, as WriteCSV writes it.
+func (c *collector) startupKey(line int, text string) {
+	data, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		c.problem(line, InvalidKey, "the startup key is not base64")
 		return
 	}
-	ids, idProblem := idsIn(cell(c.id))
-	if len(ids) == 0 {
+	k, err := ParseStartupKey(data)
+	if err != nil {
+		c.problem(line, InvalidKey, "the startup key is no .BEK file: %v", err)
+		return
+	}
+	k.Line = line
+	c.addStartupKey(k)
+}
+
+// fields is a row of any source, as the source has it.
+type fields struct {
+	id, key, computer, container string
+	objects                      []string // may name the recovery object
+}
+
+// onlyID is the row's ID if it has exactly one.
+func (f fields) onlyID() (bitlocker.GUID, bool) {
+	ids, _ := idsIn(f.id)
+	for i := 0; len(ids) == 0 && i < len(f.objects); i++ {
 		// The name of a recovery object in a directory ends in the key ID.
-		for _, i := range c.objects {
-			if ids = bracedGUIDs(cell(i)); len(ids) > 0 {
-				ids, idProblem = ids[:1], ""
-				break
-			}
+		if id, ok := bracedGUID(f.objects[i]); ok {
+			return id, true
+		}
+	}
+	if len(ids) == 1 {
+		return ids[0], true
+	}
+	return bitlocker.GUID{}, false
+}
+
+// fields adds what a row says.
+func (c *collector) fields(line int, f fields) {
+	passwords, reason := passwordsIn(f.key)
+	if reason != "" {
+		kind := InvalidKey
+		if reason == noKeyInRow || reason == typeName {
+			kind = NoKey
+		}
+		p := RowError{Line: line, Kind: kind, Reason: reason}
+		p.ID, _ = f.onlyID()
+		c.report(p)
+		return
+	}
+	ids, idProblem := idsIn(f.id)
+	if len(ids) == 0 {
+		if id, ok := f.onlyID(); ok {
+			ids, idProblem = []bitlocker.GUID{id}, ""
 		}
 	}
 	if idProblem != "" {
-		t.problem(r.line, "%s: the key is kept without it", idProblem)
-	}
-	computer := shortName(cell(c.computer))
-	if strings.ContainsAny(computer, "{}") {
-		computer = "" // the name of a recovery object, not of a computer
+		c.problem(line, InvalidID, "%s: the key is kept without it", idProblem)
 	}
 	if len(ids) > 1 && len(ids) != len(passwords) {
-		t.problem(r.line, "%d key IDs for %d keys: the keys are kept without", len(ids), len(passwords))
+		c.problem(line, InvalidID, "%d key IDs for %d keys: the keys are kept without", len(ids), len(passwords))
 		ids = nil
 	}
+	computer, container := f.place()
 	for i, p := range passwords {
-		e := Entry{Computer: cleanName(computer), Password: p, Line: r.line}
+		e := Entry{Computer: computer, Container: container, Password: p, Line: line}
 		if len(ids) == len(passwords) {
 			e.ID, e.HasID = ids[i], true
 		}
-		t.add(e)
+		c.add(e)
 	}
+}
+
+// place tells the computer and where a directory keeps it.
+func (f fields) place() (computer, container string) {
+	computer, container = shortName(f.computer), f.container
+	for _, name := range append([]string{f.computer}, f.objects...) {
+		cn, in, ok := fromDN(name)
+		if !ok {
+			continue
+		}
+		if in != "" {
+			container = in
+		}
+		if computer == "" || strings.ContainsAny(computer, "{}") {
+			computer = shortName(cn)
+		}
+		break
+	}
+	if strings.ContainsAny(computer, "{}") {
+		computer = "" // the name of a recovery object, not of a computer
+	}
+	return cleanName(computer), cleanName(container)
 }
 
 // join adds following lines to a row whose quoted cell goes on. It gives up, and
@@ -222,16 +282,16 @@ func (t *table) join(r row) (cells []string, ok bool) {
 	text := r.text
 	var ahead []row
 	for range maxJoin {
-		next, err := t.nextRow()
-		if err != nil {
-			break // met again by the reader
+		next, more := t.nextRow()
+		if !more {
+			break
 		}
 		ahead = append(ahead, next)
-		if next.err != nil || len(text)+len(next.text) > maxLine {
+		if len(text)+len(next.text) > maxLine {
 			break
 		}
 		text += "\n" + next.text
-		cells, ok := splitRow(text, t.sep)
+		cells, ok := splitRow(nil, text, t.sep)
 		if !ok {
 			continue
 		}
@@ -248,37 +308,23 @@ func (t *table) join(r row) (cells []string, ok bool) {
 // it had taken in other rows.
 func swallowedRow(cells []string) bool {
 	for _, c := range cells {
-		if strings.Contains(c, "\n") && keyShape.MatchString(c) && guidShape.MatchString(c) {
+		if strings.Contains(c, "\n") && mayHoldKey(c) && findGUID(c, 0) >= 0 {
 			return true
 		}
 	}
 	return false
 }
 
-func (t *table) add(e Entry) {
-	k := seenKey{e.ID, e.HasID, e.Password}
-	if i, ok := t.seen[k]; ok {
-		first := &t.list.Entries[i]
-		if first.Computer == "" {
-			first.Computer = e.Computer
-		}
-		if e.Computer == "" || strings.EqualFold(first.Computer, e.Computer) {
-			t.list.Duplicates++
-			return
-		}
-	} else {
-		t.seen[k] = len(t.list.Entries)
-	}
-	t.list.Entries = append(t.list.Entries, e)
-}
-
-var (
-	guidShape   = regexp.MustCompile(`(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
-	bracedShape = regexp.MustCompile(`(?i)\{([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}`)
-	// keyShape is what may be a recovery password, a mistyped one too.
-	keyShape = regexp.MustCompile(`\d{5,7}(?:[\s\p{Pd}\x{2212}]*\d{5,7}){6,8}`)
-	floatKey = regexp.MustCompile(`^\d[.,]\d+E\+\d+$`)
+const (
+	noKeyInRow = "the row has no recovery key"
+	typeName   = "the export wrote a type name instead of the keys of a machine that has several: export that machine again"
 )
+
+// isFloat recognises what a spreadsheet makes of 48 digits: 2.84868E+47.
+func isFloat(s string) bool {
+	mantissa, exponent, ok := strings.Cut(strings.ToUpper(s), "E+")
+	return ok && len(mantissa) > 0 && isDigit(mantissa[0]) && strings.Trim(mantissa, "0123456789.,") == "" && strings.Trim(exponent, "0123456789") == ""
+}
 
 // passwordsIn reads a cell that should hold a key, or several; otherwise it says
 // why not.
@@ -306,10 +352,10 @@ func passwordsIn(cell string) ([]bitlocker.RecoveryPassword, string) {
 	}
 	switch {
 	case cell == "" || strings.EqualFold(cell, "NULL") || strings.EqualFold(cell, "NOData") || strings.EqualFold(cell, "N/A"):
-		return nil, "the row has no recovery key"
+		return nil, noKeyInRow
 	case strings.HasPrefix(cell, "System."):
-		return nil, "the export wrote a type name instead of the keys of a machine that has several: export that machine again"
-	case floatKey.MatchString(strings.ToUpper(cell)):
+		return nil, typeName
+	case isFloat(cell):
 		return nil, "a spreadsheet has rounded the recovery key to a number: export it again as text"
 	}
 	var ge *bitlocker.GroupError
@@ -328,85 +374,61 @@ func idsIn(cell string) ([]bitlocker.GUID, string) {
 	if id, err := bitlocker.ParseGUID(cell); err == nil {
 		return []bitlocker.GUID{id}, ""
 	}
-	ids := parseGUIDs(guidShape.FindAllString(cell, -1))
+	ids := guidsIn(cell)
 	if len(ids) == 0 {
 		return nil, "the key ID is not a GUID"
 	}
 	return ids, ""
 }
 
-func bracedGUIDs(cell string) []bitlocker.GUID {
-	var found []string
-	for _, m := range bracedShape.FindAllStringSubmatch(cell, -1) {
-		found = append(found, m[1])
-	}
-	return parseGUIDs(found)
-}
-
-func parseGUIDs(texts []string) []bitlocker.GUID {
-	var ids []bitlocker.GUID
-	for _, s := range texts {
-		if g, err := bitlocker.ParseGUID(s); err == nil {
-			ids = append(ids, g)
-		}
-	}
-	return ids
-}
-
 // bareRow reads a row of a table without header by what its cells look like.
 func (t *table) bareRow(r row) {
-	if !keyShape.MatchString(r.text) {
+	start, end := findKey(r.text, 0)
+	if start < 0 {
 		// Before the first key it may be a title or a header in a language that
 		// is not known here; afterwards it is a row without key.
-		if len(t.list.Entries) > 0 || guidShape.MatchString(r.text) {
-			t.problem(r.line, "the row has no recovery key")
-		}
-		return
-	}
-	var cells []string
-	found := -1
-	for _, sep := range t.candidates() {
-		var ok bool
-		if cells, ok = splitRow(r.text, sep); !ok {
-			continue
-		}
-		for i, c := range cells {
-			if m := keyShape.FindString(c); m != "" && guidShape.FindString(m) == "" && len(m) >= len(c)-4 {
-				found = i
+		if ids := guidsIn(r.text); len(t.list.Entries) > 0 || len(ids) > 0 {
+			p := RowError{Line: r.line, Kind: NoKey, Reason: noKeyInRow}
+			if len(ids) == 1 {
+				p.ID = ids[0]
 			}
+			t.report(p)
 		}
-		if found >= 0 {
-			break
-		}
-	}
-	if found < 0 {
-		t.problem(r.line, "the columns of this row are not recognised")
 		return
+	}
+	cells, found := t.bareCells(r.text)
+	if found < 0 {
+		// No table, but a line with a key, as a person notes it.
+		cells, found = []string{r.text[:start], r.text[start:end], r.text[end:]}, 1
 	}
 	passwords, reason := passwordsIn(cells[found])
-	if reason != "" {
-		t.problem(r.line, "%s", reason)
-		return
-	}
 	var ids []bitlocker.GUID
-	computer := ""
+	computer, container := "", ""
 	for i, c := range cells {
 		if i == found {
 			continue
 		}
-		if m := guidShape.FindAllString(c, -1); len(m) > 0 {
-			ids = append(ids, parseGUIDs(m)...)
-			if len(commonNames(c)) > 1 && computer == "" {
-				computer = shortName(c)
-			}
-			continue
+		if found := guidsIn(c); len(found) > 0 {
+			ids = append(ids, found...)
 		}
-		if n := shortName(c); computer == "" && looksLikeComputer(n) {
+		cn, in, isDN := fromDN(c)
+		if isDN && container == "" {
+			container = in
+		}
+		if n := shortName(c); computer == "" && !strings.ContainsAny(cn, "{}") && findGUID(n, 0) < 0 && looksLikeComputer(n) {
 			computer = n
 		}
 	}
+	if reason != "" {
+		p := RowError{Line: r.line, Kind: InvalidKey, Reason: reason}
+		if len(ids) == 1 {
+			p.ID = ids[0]
+		}
+		t.report(p)
+		return
+	}
 	for _, p := range passwords {
-		e := Entry{Computer: cleanName(computer), Password: p, Line: r.line}
+		e := Entry{Computer: cleanName(computer), Container: cleanName(container), Password: p, Line: r.line}
 		if len(ids) == 0 {
 			t.add(e)
 		}
@@ -417,6 +439,28 @@ func (t *table) bareRow(r row) {
 			t.add(e)
 		}
 	}
+}
+
+// bareCells splits a row by the separator that leaves the key a cell of its own,
+// and tells which; found is -1 if none does.
+func (t *table) bareCells(text string) (cells []string, found int) {
+	found = -1
+	for _, sep := range t.candidates() {
+		var ok bool
+		if cells, ok = splitRow(t.cells, text, sep); !ok {
+			continue
+		}
+		t.cells = cells
+		for i, c := range cells {
+			if start, end := findKey(c, 0); start >= 0 && end-start >= len(c)-4 {
+				found = i
+			}
+		}
+		if found >= 0 {
+			break
+		}
+	}
+	return cells, found
 }
 
 // notComputers are words that exports put into other columns.
@@ -443,10 +487,13 @@ func hasComputerShape(s string) bool {
 	})
 }
 
+// maxName bounds what is kept of a name, in bytes.
+const maxName = 512
+
 // cleanName drops what could disturb a terminal or a log, and anything that might
 // be a key in the wrong column.
 func cleanName(s string) string {
-	if keyShape.MatchString(s) {
+	if mayHoldKey(s) {
 		return ""
 	}
 	s = strings.Map(func(r rune) rune {
@@ -455,8 +502,8 @@ func cleanName(s string) string {
 		}
 		return r
 	}, s)
-	if r := []rune(s); len(r) > 256 {
-		s = string(r[:256])
+	if len(s) > maxName {
+		s = strings.ToValidUTF8(s[:maxName], "")
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/bootmend/bootmend/assets"
-	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
@@ -49,7 +49,7 @@ type buildOptions struct {
 func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	o.config = config.Default()
 	f.StringVarP(&o.output, "output", "o", "", "file to write")
-	f.StringArrayVar(&o.keys, "keys", nil, "CSV file with recovery keys to put on the media (may be repeated)")
+	f.StringArrayVar(&o.keys, "keys", nil, "file or folder of recovery keys to put on the media (may be repeated)")
 	f.BoolVar(&o.unprotectedKeys, "unprotected-keys", false, "write the keys readable by anyone who finds the media")
 	f.StringArrayVar(&o.rules, "rules", nil, "rule pack to add to the packaged ones (may be repeated)")
 	f.StringVar(&o.policy, "policy", string(remediate.FaultyOnly), "which files a rule takes: faulty-only or all-matching")
@@ -109,35 +109,16 @@ func (o *buildOptions) readKeys(messages io.Writer) (image.Keys, error) {
 		return nil, withHint(errors.New("recovery keys would lie readable on the media: nothing was built"),
 			"add --unprotected-keys if you accept that, and keep the media as safe as the keys; or leave --keys out, and the key is asked for at each machine")
 	}
-	all := &keys.List{}
-	for _, name := range o.keys {
-		list, err := readKeyFile(name)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range list.Problems {
-			fmt.Fprintf(messages, "bootmend: %s, line %d left out: %s\n", name, p.Line, p.Reason)
-		}
-		all.Entries = append(all.Entries, list.Entries...)
+	all, err := readKeyLists(context.Background(), messages, o.keys)
+	if err != nil {
+		return nil, err
 	}
-	if len(all.Entries) == 0 {
-		return nil, withHint(errors.New("the key files hold no usable key"), "a key file is CSV with the columns KeyID,RecoveryKey")
-	}
-	fmt.Fprintf(messages, "bootmend: %d recovery keys go onto the media, readable by anyone who has it; keep it locked away and erase it afterwards\n", len(all.Entries))
+	fmt.Fprintf(messages, "bootmend: %d recovery keys go onto the media, readable by anyone who has it; keep it locked away and erase it afterwards\n", all.Len())
 	var csv bytes.Buffer
 	if err := all.WriteCSV(&csv); err != nil {
 		return nil, err
 	}
 	return csv.Bytes(), nil
-}
-
-func readKeyFile(name string) (*keys.List, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return keys.ReadCSV(f, name)
 }
 
 // readRules checks each rule pack as the agent will. The packaged packs come first.

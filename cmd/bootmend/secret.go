@@ -19,7 +19,6 @@ import (
 type secret struct {
 	recovery *bitlocker.RecoveryPassword
 	list     *keys.List
-	bek      []byte
 	password string
 }
 
@@ -43,9 +42,7 @@ func readSecret(path string) (secret, error) {
 	if len(data) > keyFileLimit {
 		return secret{}, fmt.Errorf("key file %s is larger than %d MiB", path, keyFileLimit>>20)
 	}
-	if _, err := bitlocker.StartupKeyID(data); err == nil {
-		return secret{bek: data}, nil
-	}
+	defer clear(data)
 	text := strings.TrimSpace(string(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))))
 	if text == "" {
 		return secret{}, fmt.Errorf("key file %s is empty", path)
@@ -53,12 +50,15 @@ func readSecret(path string) (secret, error) {
 	if p, err := bitlocker.ParseRecoveryPassword(text); err == nil {
 		return secret{recovery: &p}, nil
 	}
-	if list, err := keys.ReadCSV(bytes.NewReader(data), path); err == nil && len(list.Entries) > 0 {
+	list, err := keys.Read(bytes.NewReader(data), path)
+	if err == nil && list.Len() > 0 {
 		return secret{list: list}, nil
 	}
 	if strings.ContainsAny(text, "\r\n\x00") {
-		return secret{}, withHint(fmt.Errorf("key file %s: neither a recovery password, a key list, a startup key nor a password in one line", path),
-			"a key list is a CSV file with the columns KeyID,RecoveryKey")
+		if err == nil {
+			err = fmt.Errorf("key file %s: neither a recovery password, a key list, a startup key nor a password in one line", path)
+		}
+		return secret{}, withHint(err, "\"bootmend keys check %s\" tells what is in it", path)
 	}
 	return parseTyped(text)
 }
@@ -81,8 +81,6 @@ func unlock(ctx context.Context, messages io.Writer, m *bitlocker.Metadata, s se
 	switch {
 	case s.recovery != nil:
 		return m.UnlockRecovery(ctx, *s.recovery, nil)
-	case s.bek != nil:
-		return m.UnlockStartupKey(s.bek)
 	case s.list != nil:
 		return s.list.Unlock(ctx, m)
 	case s.password != "":
