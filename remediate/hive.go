@@ -5,94 +5,120 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 	"unicode"
 
-	"www.velocidex.com/golang/regparser"
+	"github.com/bootmend/bootmend/remediate/hive"
 )
 
 const (
-	// maxHiveReads bounds the work on one hive: a damaged one can hold indexes
-	// that contain themselves. A healthy look-up takes some five thousand.
-	defaultHiveReads = 100_000
-	// maxHiveInMemory bounds a hive from a source that cannot seek.
-	maxHiveInMemory = 128 << 20
+	// maxHiveInMemory bounds a hive that is read whole, and each of its logs.
+	maxHiveInMemory = 512 << 20
+	maxHiveLog      = 128 << 20
 	maxHiveString   = 256
 )
 
-// maxHiveReads is lowered by the fuzz test, which is after depth and not patience.
-var maxHiveReads = defaultHiveReads
+// hiveLogs are the endings of a hive's transaction logs. The two of today's
+// Windows come before the one of Windows XP, of which an empty one may be left.
+var hiveLogs = []string{".LOG1", ".LOG2", ".LOG"}
 
-var errHiveWork = errors.New("too much work, the hive refers to itself")
-
-// boundedReader makes a reading of a hive end: past its budget it panics with
-// errHiveWork, which [readHive] turns into an error. An error value would not
-// do, as the parser goes on after one.
-type boundedReader struct {
-	r    io.ReaderAt
-	left int
-}
-
-func (b *boundedReader) ReadAt(p []byte, off int64) (int, error) {
-	if b.left--; b.left < 0 {
-		panic(errHiveWork)
-	}
-	return b.r.ReadAt(p, off)
-}
-
-// readHive opens a registry hive and hands it to use. Whatever the bytes are, it
-// returns: a panic of the parser becomes an error.
-func readHive(r io.ReaderAt, use func(*regparser.Registry) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			if e, ok := p.(error); ok {
-				err = fmt.Errorf("damaged registry hive: %w", e)
-				return
-			}
-			err = fmt.Errorf("damaged registry hive: %v", p)
-		}
-	}()
-	reg, err := regparser.NewRegistry(&boundedReader{r: r, left: maxHiveReads})
-	if err != nil {
-		return errors.New("not a registry hive: no regf signature at offset 0")
-	}
-	return use(reg)
-}
-
-// hiveString reads a REG_SZ or REG_DWORD value as text; empty where it is absent.
-func hiveString(reg *regparser.Registry, key, value string) string {
-	nk := reg.OpenKey(key)
-	if nk == nil {
-		return ""
-	}
-	for _, v := range nk.Values() {
-		if !strings.EqualFold(v.ValueName(), value) {
+// readHiveLogs reads the logs beside a hive file; those that are missing or empty
+// are left out.
+func readHiveLogs(fsys fs.FS, name string) ([][]byte, error) {
+	var logs [][]byte
+	for _, ending := range hiveLogs {
+		p, info, err := lookup(fsys, path.Dir(name), path.Base(name)+ending)
+		if isNotExist(err) || err == nil && info.Size() == 0 {
 			continue
 		}
-		// The length is the file's word; do not read megabytes for a name.
-		if v.DataSize() > 4*maxHiveString {
-			return ""
+		var data []byte
+		if err == nil {
+			data, err = readWhole(fsys, p, maxHiveLog)
 		}
-		data := v.ValueData()
-		switch data.Type {
-		case regparser.REG_SZ, regparser.REG_EXPAND_SZ:
-			return cleanHiveString(data.String)
-		case regparser.REG_DWORD:
-			if data.Error != nil {
-				return ""
-			}
-			return strconv.FormatUint(data.Uint64, 10)
+		if err != nil {
+			return nil, fmt.Errorf("registry log %s: %w", path.Base(name)+ending, err)
 		}
-		return ""
+		logs = append(logs, data)
 	}
-	return ""
+	return logs, nil
 }
 
-// cleanHiveString ends a string at its NUL and drops what could disturb a
-// terminal or a log.
+// readWhole reads a regular file of at most limit bytes.
+func readWhole(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	f, info, err := openRegular(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info.Size() > limit {
+		return nil, fmt.Errorf("larger than %d bytes", limit)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("larger than %d bytes", limit)
+	}
+	return data, err
+}
+
+// withHive opens a hive file to be read, with its logs where it was not closed
+// cleanly. What they do not complete is read as it is.
+func withHive(fsys fs.FS, name string, use func(*hive.Hive) error) error {
+	f, info, err := openRegular(fsys, name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, ok := f.(io.ReaderAt)
+	size := info.Size()
+	if !ok {
+		data, err := readWhole(fsys, name, maxHiveInMemory)
+		if err != nil {
+			return err
+		}
+		r, size = strings.NewReader(string(data)), int64(len(data))
+	}
+	h, err := hive.Open(r, size)
+	if err != nil {
+		return err
+	}
+	if h.Dirty() {
+		logs, err := readHiveLogs(fsys, name)
+		if err != nil {
+			return err
+		}
+		if h, err = hive.Open(r, size, logs...); err != nil {
+			return err
+		}
+	}
+	return use(h)
+}
+
+// hiveString reads a string or number as text; empty where it is absent or
+// damaged.
+func hiveString(k hive.Key, name string) string {
+	v, err := k.Value(name)
+	// The length is the file's word; do not read megabytes for a name.
+	if err != nil || v.Size > 4*maxHiveString {
+		return ""
+	}
+	if v.Type == hive.DWORD {
+		n, err := v.Uint32()
+		if err != nil {
+			return ""
+		}
+		return strconv.FormatUint(uint64(n), 10)
+	}
+	text, err := v.Text()
+	if err != nil {
+		return ""
+	}
+	return cleanHiveString(text)
+}
+
+// cleanHiveString drops what could disturb a terminal or a log.
 func cleanHiveString(s string) string {
-	s, _, _ = strings.Cut(s, "\x00")
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
 			return -1
@@ -105,93 +131,83 @@ func cleanHiveString(s string) string {
 	return strings.TrimSpace(s)
 }
 
+// controlSetName is the key of a control set, as Windows numbers them.
+func controlSetName(n uint32) string { return fmt.Sprintf("ControlSet%03d", n) }
+
 // computerName reads the computer name from a SYSTEM hive. Select\Current names
 // the control set in use.
-func computerName(r io.ReaderAt) (string, error) {
-	var name string
-	err := readHive(r, func(reg *regparser.Registry) error {
-		set := "ControlSet001"
-		if n, err := strconv.Atoi(hiveString(reg, `Select`, "Current")); err == nil && n > 0 && n < 1000 {
-			set = fmt.Sprintf("ControlSet%03d", n)
+func computerName(h *hive.Hive) (string, error) {
+	set := controlSetName(1)
+	if k, err := h.Key("Select"); err == nil {
+		if n, err := strconv.Atoi(hiveString(k, "Current")); err == nil && n > 0 && n < 1000 {
+			set = controlSetName(uint32(n))
 		}
-		name = hiveString(reg, set+`\Control\ComputerName\ComputerName`, "ComputerName")
-		if name == "" {
-			name = hiveString(reg, set+`\Services\Tcpip\Parameters`, "Hostname")
+	}
+	name := ""
+	k, err := h.Key(set, "Control", "ComputerName", "ComputerName")
+	if err == nil {
+		name = hiveString(k, "ComputerName")
+	}
+	if name == "" {
+		if k, err = h.Key(set, "Services", "Tcpip", "Parameters"); err == nil {
+			name = hiveString(k, "Hostname")
 		}
-		if name == "" {
-			return fmt.Errorf("no computer name under %s", set)
-		}
-		return nil
-	})
-	return name, err
+	}
+	switch {
+	case name != "":
+		return name, nil
+	case err != nil && !errors.Is(err, hive.ErrNotFound):
+		return "", err
+	}
+	return "", fmt.Errorf("no computer name under %s", set)
 }
 
 // windowsVersion reads the version from a SOFTWARE hive.
-func windowsVersion(r io.ReaderAt) (Version, error) {
+func windowsVersion(h *hive.Hive) (Version, error) {
 	var v Version
-	err := readHive(r, func(reg *regparser.Registry) error {
-		const key = `Microsoft\Windows NT\CurrentVersion`
-		get := func(name string) string { return hiveString(reg, key, name) }
-		v.Product = get("ProductName")
-		v.Edition = get("EditionID")
-		if v.Display = get("DisplayVersion"); v.Display == "" {
-			v.Display = get("ReleaseId")
-		}
-		if v.Build = get("CurrentBuildNumber"); v.Build == "" {
-			v.Build = get("CurrentBuild")
-		}
-		// Windows 11 clients still call themselves Windows 10 here.
-		if n, err := strconv.Atoi(v.Build); err == nil && n >= 22000 && strings.HasPrefix(v.Product, "Windows 10") {
-			v.Product = "Windows 11" + strings.TrimPrefix(v.Product, "Windows 10")
-		}
-		if ubr := get("UBR"); ubr != "" && v.Build != "" {
-			v.Build += "." + ubr
-		}
-		if v == (Version{}) {
-			return fmt.Errorf("no values under %s", key)
-		}
-		return nil
-	})
-	return v, err
+	k, err := h.Key("Microsoft", "Windows NT", "CurrentVersion")
+	if err != nil {
+		return v, err
+	}
+	get := func(name string) string { return hiveString(k, name) }
+	v.Product = get("ProductName")
+	v.Edition = get("EditionID")
+	if v.Display = get("DisplayVersion"); v.Display == "" {
+		v.Display = get("ReleaseId")
+	}
+	if v.Build = get("CurrentBuildNumber"); v.Build == "" {
+		v.Build = get("CurrentBuild")
+	}
+	// Windows 11 clients still call themselves Windows 10 here.
+	if n, err := strconv.Atoi(v.Build); err == nil && n >= 22000 && strings.HasPrefix(v.Product, "Windows 10") {
+		v.Product = "Windows 11" + strings.TrimPrefix(v.Product, "Windows 10")
+	}
+	if ubr := get("UBR"); ubr != "" && v.Build != "" {
+		v.Build += "." + ubr
+	}
+	if v == (Version{}) {
+		return v, errors.New(`no values under Microsoft\Windows NT\CurrentVersion`)
+	}
+	return v, nil
 }
 
 // readRegistry fills in what the hives tell; what goes wrong is noted only.
 func (w *Windows) readRegistry(fsys fs.FS) {
-	hive := func(name string, use func(io.ReaderAt) error) {
+	read := func(name string, use func(*hive.Hive) error) {
 		p, _, err := lookupPath(fsys, w.Root, "System32", "config", name)
 		if err == nil {
-			err = withReaderAt(fsys, p, use)
+			err = withHive(fsys, p, use)
 		}
 		if err != nil {
 			w.Problems = append(w.Problems, fmt.Sprintf("registry hive %s: %v", name, err))
 		}
 	}
-	hive("SYSTEM", func(r io.ReaderAt) (err error) {
-		w.ComputerName, err = computerName(r)
+	read("SYSTEM", func(h *hive.Hive) (err error) {
+		w.ComputerName, err = computerName(h)
 		return err
 	})
-	hive("SOFTWARE", func(r io.ReaderAt) (err error) {
-		w.Version, err = windowsVersion(r)
+	read("SOFTWARE", func(h *hive.Hive) (err error) {
+		w.Version, err = windowsVersion(h)
 		return err
 	})
-}
-
-// withReaderAt opens a file for random access, through memory if need be.
-func withReaderAt(fsys fs.FS, name string, use func(io.ReaderAt) error) error {
-	f, _, err := openRegular(fsys, name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if r, ok := f.(io.ReaderAt); ok {
-		return use(r)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxHiveInMemory+1))
-	if err != nil {
-		return err
-	}
-	if len(data) > maxHiveInMemory {
-		return fmt.Errorf("larger than %d bytes", maxHiveInMemory)
-	}
-	return use(strings.NewReader(string(data)))
 }
