@@ -22,6 +22,13 @@ After use: change the keys that were used, and destroy or overwrite the medium.
 
 `
 
+const readmeVault = `The BitLocker recovery keys on this medium are sealed: the computer asks for a
+passphrase, or opens them with a second stick that holds the identity. Hand the
+medium back to your IT department if you found it. After use: change the keys
+that were used.
+
+`
+
 const readmeNoKeys = `This medium holds no recovery keys. It asks for them where it needs one.
 
 `
@@ -33,8 +40,11 @@ Licences of the programs on it: bootmend/NOTICE
 // readme is for the person who finds the medium; lines end as Windows' own do.
 func readme(t *Tree) []byte {
 	text := readmeText + readmeNoKeys
-	if t.HasKeys {
+	switch {
+	case t.HasKeys:
 		text = readmeKeys + readmeText
+	case t.HasVault:
+		text = readmeText + readmeVault
 	}
 	text += strings.ReplaceAll(readmeEnd, "@ID@", t.ID)
 	return []byte(strings.ReplaceAll(text, "\n", "\r\n"))

@@ -29,6 +29,8 @@ type Spec struct {
 	Config []byte
 	// Keys is the list of recovery keys in canonical CSV; nil for media without keys.
 	Keys Keys
+	// Vault is the sealed list of recovery keys, from vault.Seal or any program that makes age files; nil for none.
+	Vault []byte
 	// Rules are the rule packs, in the order in which they are to be evaluated.
 	Rules []RulePack
 	// KernelArgs go onto the kernel's command line after [DefaultKernelArgs].
@@ -63,6 +65,9 @@ func (Keys) MarshalText() ([]byte, error) { return []byte(withheld), nil }
 // DefaultKernelArgs is the kernel's command line: silent but for errors, on the serial port and on the screen, and
 // a restart instead of a dead machine should the kernel itself fail.
 const DefaultKernelArgs = "quiet loglevel=3 console=ttyS0,115200 console=tty0 panic=30"
+
+// Private reports whether media of s hold recovery keys, if only sealed: a file with them is its owner's alone.
+func (s Spec) Private() bool { return s.Keys != nil || s.Vault != nil }
 
 func (s Spec) kernelArgs() string {
 	return strings.TrimSpace(DefaultKernelArgs + " " + s.KernelArgs)

@@ -32,6 +32,7 @@ const (
 	PathMediaID    = "/bootmend/media.id"
 	PathConfig     = "/bootmend/config.yaml"
 	PathKeys       = "/bootmend/keys.csv"
+	PathVault      = "/bootmend/keys.age"
 	PathRules      = "/bootmend/rules"
 	PathManifest   = "/bootmend/manifest.json"
 	PathNotice     = "/bootmend/NOTICE"
@@ -51,7 +52,8 @@ type Tree struct {
 	ID         string // 32 hexadecimal digits that follow from the content
 	Label      string
 	Time       time.Time
-	HasKeys    bool
+	HasKeys    bool // in clear text
+	HasVault   bool
 	Files      []File
 	BootHybrid []byte // boot sector code for BIOS sticks
 }
@@ -61,7 +63,7 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot bundle: %w", err)
 	}
-	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, BootHybrid: hybrid}
+	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, BootHybrid: hybrid}
 
 	kernel, err := fromBundle(s.Bundle, PathKernel, assets.Kernel)
 	if err != nil {
@@ -79,6 +81,9 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 	inputs = append(inputs, FromBytes(PathConfig, s.Config))
 	if s.Keys != nil {
 		inputs = append(inputs, FromBytes(PathKeys, s.Keys))
+	}
+	if s.Vault != nil {
+		inputs = append(inputs, FromBytes(PathVault, s.Vault))
 	}
 	for i, r := range s.Rules {
 		inputs = append(inputs, FromBytes(PathRules+"/"+ruleName(i, r.Name), r.Data))

@@ -137,6 +137,25 @@ func TestReadmeWarnsOfKeys(t *testing.T) {
 		if onMedia != (keys != nil) || warns != onMedia || tree.HasKeys != onMedia {
 			t.Errorf("keys %v: on the media %v, warned of %v", keys != nil, onMedia, warns)
 		}
+		if spec.Private() != onMedia {
+			t.Errorf("keys %v: private %v", keys != nil, spec.Private())
+		}
+	}
+}
+
+func TestVaultOnMedia(t *testing.T) {
+	spec := testSpec(t)
+	spec.Vault = []byte("sealed")
+	tree, err := spec.Tree(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(read(t, tree, PathReadme))
+	if !strings.Contains(text, "are sealed") || strings.Contains(text, "CLEAR TEXT") || strings.Contains(text, "holds no recovery keys") {
+		t.Errorf("README.txt: %s", text)
+	}
+	if string(read(t, tree, PathVault)) != "sealed" || tree.HasKeys || !tree.HasVault || !spec.Private() {
+		t.Error("the vault is not on the media, or not noticed")
 	}
 }
 
@@ -157,6 +176,7 @@ func TestIDFollowsContent(t *testing.T) {
 		"agent":   func(s *Spec) { s.Agent = []byte("other") },
 		"config":  func(s *Spec) { s.Config = nil },
 		"keys":    func(s *Spec) { s.Keys = Keys{} },
+		"vault":   func(s *Spec) { s.Vault = []byte("sealed") },
 		"rules":   func(s *Spec) { s.Rules[0].Data = []byte("y") },
 		"order":   func(s *Spec) { slices.Reverse(s.Rules) },
 		"time":    func(s *Spec) { s.Time = s.Time.Add(time.Second) },

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
@@ -39,6 +42,7 @@ func newBuildCommand() *cobra.Command {
 type buildOptions struct {
 	output          string
 	keys            []string
+	vault           vaultOptions
 	unprotectedKeys bool
 	rules           []string
 	policy          string
@@ -49,8 +53,9 @@ type buildOptions struct {
 func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	o.config = config.Default()
 	f.StringVarP(&o.output, "output", "o", "", "file to write")
-	f.StringArrayVar(&o.keys, "keys", nil, "file or folder of recovery keys to put on the media (may be repeated)")
-	f.BoolVar(&o.unprotectedKeys, "unprotected-keys", false, "write the keys readable by anyone who finds the media")
+	f.StringArrayVar(&o.keys, "keys", nil, "file or folder of recovery keys to put on the media in a vault, or a finished vault (may be repeated)")
+	o.vault.AddFlags(f)
+	f.BoolVar(&o.unprotectedKeys, "unprotected-keys", false, "write the keys without a vault, readable by anyone who finds the media")
 	f.StringArrayVar(&o.rules, "rules", nil, "rule pack to add to the packaged ones (may be repeated)")
 	f.StringVar(&o.policy, "policy", string(remediate.FaultyOnly), "which files a rule takes: faulty-only or all-matching")
 	f.BoolVar(&o.config.DryRun, "dry-run-media", false, "make media that show what they would do and change nothing")
@@ -62,7 +67,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 
 // spec gathers what goes onto the media. Everything that can be wrong with the person's files is found here,
 // before anything is written.
-func (o *buildOptions) spec(messages io.Writer) (image.Spec, error) {
+func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec, error) {
 	var spec image.Spec
 	policy, err := remediate.ParsePolicy(o.policy)
 	if err != nil {
@@ -78,7 +83,8 @@ func (o *buildOptions) spec(messages io.Writer) (image.Spec, error) {
 	if spec.Rules, err = readRules(o.rules); err != nil {
 		return spec, err
 	}
-	if spec.Keys, err = o.readKeys(messages); err != nil {
+	toSeal, err := o.readKeys(ctx, messages, &spec)
+	if err != nil {
 		return spec, err
 	}
 	if o.config.DryRun {
@@ -94,31 +100,71 @@ func (o *buildOptions) spec(messages io.Writer) (image.Spec, error) {
 		return spec, err
 	}
 	spec.Bundle = bundle
-	return spec, nil
+	if toSeal != nil {
+		// Last, since it may ask for a passphrase: nobody types one for nothing.
+		spec.Vault, err = o.vault.seal(ctx, messages, toSeal)
+	}
+	return spec, err
 }
 
 // dryRunArg is the word on the kernel's command line that the agent takes for a dry run.
 const dryRunArg = "bootmend.dry-run"
 
-// readKeys merges the key files into the canonical list. Bad lines are told and left out.
-func (o *buildOptions) readKeys(messages io.Writer) (image.Keys, error) {
-	if len(o.keys) == 0 {
+// readKeys reads the key files. A finished vault, and keys that are to stay readable, go into the spec; keys that are
+// still to be sealed are returned.
+func (o *buildOptions) readKeys(ctx context.Context, messages io.Writer, spec *image.Spec) (toSeal *keys.List, err error) {
+	flag := o.vault.used()
+	switch {
+	case len(o.keys) == 0 && flag != "":
+		return nil, usagef("%s protects keys, but no key file is named with --keys", flag)
+	case len(o.keys) == 0:
 		return nil, nil
+	case o.unprotectedKeys && flag != "":
+		return nil, usagef("%s makes a vault, and --unprotected-keys makes none: leave one of them out", flag)
 	}
-	if !o.unprotectedKeys {
-		return nil, withHint(errors.New("recovery keys would lie readable on the media: nothing was built"),
-			"add --unprotected-keys if you accept that, and keep the media as safe as the keys; or leave --keys out, and the key is asked for at each machine")
-	}
-	all, err := readKeyLists(context.Background(), messages, o.keys)
+	sealed, err := o.finishedVault()
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(messages, "bootmend: %d recovery keys go onto the media, readable by anyone who has it; keep it locked away and erase it afterwards\n", all.Len())
-	var csv bytes.Buffer
-	if err := all.WriteCSV(&csv); err != nil {
+	if sealed != nil {
+		fmt.Fprintf(messages, "bootmend: %s goes onto the media as it is\n", sealed.Name())
+		spec.Vault = sealed.Bytes()
+		return nil, nil
+	}
+	if _, err := o.vault.check(time.Now()); err != nil {
 		return nil, err
 	}
-	return csv.Bytes(), nil
+	list, err := readKeyLists(ctx, messages, o.keys)
+	if err != nil || !o.unprotectedKeys {
+		return list, err
+	}
+	fmt.Fprintf(messages, "bootmend: warning: %s go onto the media readable: whoever finds it can open these computers; keep it locked away and erase it afterwards\n", countKeys(list))
+	var csv bytes.Buffer
+	if err := list.WriteCSV(&csv); err != nil {
+		return nil, err
+	}
+	spec.Keys = csv.Bytes()
+	return nil, nil
+}
+
+// finishedVault is the vault that --keys names; nil if it names key files.
+func (o *buildOptions) finishedVault() (*vault.Sealed, error) {
+	for _, name := range o.keys {
+		sealed, err := readVault(name)
+		switch {
+		case errors.Is(err, vault.ErrNotVault):
+			continue
+		case err != nil:
+			return nil, err
+		case len(o.keys) > 1:
+			return nil, withHint(fmt.Errorf("%s is a vault, which cannot be joined with other key files", name),
+				"open it with \"bootmend keys open\", or copy it into the folder bootmend/keys of a finished stick")
+		case o.unprotectedKeys || o.vault.used() != "":
+			return nil, usagef("%s is sealed already: leave out %s", name, cmp.Or(o.vault.used(), "--unprotected-keys"))
+		}
+		return sealed, nil
+	}
+	return nil, nil
 }
 
 // readRules checks each rule pack as the agent will. The packaged packs come first.

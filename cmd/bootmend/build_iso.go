@@ -22,10 +22,16 @@ Booted, it heals the machine without asking, as long as the keys it needs are on
 the key is asked for at each machine, on its screen and on its serial console. Tap Esc while the
 machine starts for a menu.
 
-The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the media.
+Keys go onto the media in a vault, whose passphrase is asked for twice here and once at each machine;
+or, with --recipient, in one that an identity on a second stick opens without a word. "bootmend keys
+seal --help" tells more.
+
+The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the media. A vault that is
+made on the way differs each time; a finished one does not.
 ` + exitHelp,
 		Example: `  bootmend build iso -o heal.iso
-  bootmend build iso -o heal.iso --keys BitLockerKeys.csv --unprotected-keys
+  bootmend build iso -o heal.iso --keys BitLockerKeys.csv --expires 14d
+  bootmend build iso -o heal.iso --keys BitLockerKeys.csv --recipient age1...
   bootmend build iso -o look.iso --dry-run-media --on-success wait`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,7 +46,7 @@ The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the medi
 }
 
 func runBuildISO(ctx context.Context, out, messages io.Writer, opts *buildOptions) error {
-	spec, err := opts.spec(messages)
+	spec, err := opts.spec(ctx, messages)
 	if err != nil {
 		return err
 	}

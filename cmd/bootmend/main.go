@@ -71,7 +71,7 @@ keeps in a boot loop. Booted, the media finds the Windows volume, unlocks BitLoc
 recovery keys it was given, moves the faulty file into a quarantine on the same volume, logs
 what it did and restarts the machine.
 ` + exitHelp,
-		Example: `  bootmend build iso -o heal.iso --keys keys.csv --unprotected-keys
+		Example: `  bootmend build iso -o heal.iso --keys keys.csv
   bootmend volume info disk.img`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -82,7 +82,7 @@ what it did and restarts the machine.
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	cmd.AddCommand(newBuildCommand(), newVolumeCommand(), newReportCommand(), newVersionCommand())
+	cmd.AddCommand(newBuildCommand(), newKeysCommand(), newVolumeCommand(), newReportCommand(), newVersionCommand())
 	return cmd
 }
 

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/bootmend/bootmend/assets"
@@ -30,7 +32,10 @@ func TestScripts(t *testing.T) {
 			"poke":     poke,
 			"truncate": truncate,
 			"same":     same,
+			"private":  private,
+			"mkbek":    mkbek,
 		},
+		Setup: identities,
 		Condition: func(cond string) (bool, error) {
 			if cond == "bundle" {
 				_, err := assets.OpenBundle()
@@ -104,6 +109,43 @@ func poke(ts *testscript.TestScript, _ bool, args []string) {
 	_, err = f.WriteAt([]byte(args[2]), off)
 	ts.Check(err)
 	ts.Check(f.Close())
+}
+
+// identities puts an age identity and a stranger's into each script's folder, and the public key that belongs to the
+// first into the file recipients and the variable RECIPIENT.
+func identities(env *testscript.Env) error {
+	for _, name := range []string{"stranger.txt", "identity.txt"} {
+		id, err := age.GenerateX25519Identity()
+		if err != nil {
+			return err
+		}
+		recipient := id.Recipient().String()
+		env.Setenv("RECIPIENT", recipient)
+		if err := os.WriteFile(filepath.Join(env.WorkDir, name), []byte("# public key: "+recipient+"\n"+id.String()+"\n"), 0o600); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(env.WorkDir, "recipients"), []byte(recipient+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// private FILE makes sure that nobody but its owner may read a file.
+func private(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		ts.Fatalf("%s has mode %v", args[0], info.Mode())
+	}
+}
+
+// mkbek FILE writes a startup key, whose protector's ID is in the variable BEKID then.
+func mkbek(ts *testscript.TestScript, _ bool, args []string) {
+	result, err := fvetest.Format(make(memory, volumeSize), bytes.NewReader(clearContent()), volumeSize, fvetest.Options{StartupKey: true})
+	ts.Check(err)
+	write(ts, ts.MkAbs(args[0]), result.BEK)
+	ts.Setenv("BEKID", result.StartupKey.String())
 }
 
 // truncate FILE SIZE shortens a file.

@@ -41,13 +41,15 @@ type Info struct {
 	MediaID string `json:"media_id"`
 	Label   string `json:"label"`
 	Files   int    `json:"files"`
-	HasKeys bool   `json:"has_keys"`
+	// HasKeys is set where keys lie on the media in clear text, HasVault where they are sealed.
+	HasKeys  bool `json:"has_keys"`
+	HasVault bool `json:"has_vault"`
 }
 
 // Write makes the image of a spec at path. The image appears there whole or not at all: on an error, a full disk or
 // the end of ctx, what lay at path before is still there and nothing else is left. progress may be nil.
 func Write(ctx context.Context, path string, spec media.Spec, progress func(done, total int64)) (Info, error) {
-	out, err := output.Create(path, spec.Keys != nil)
+	out, err := output.Create(path, spec.Private())
 	if err != nil {
 		return Info{}, err
 	}
@@ -65,7 +67,7 @@ func Write(ctx context.Context, path string, spec media.Spec, progress func(done
 	}
 	return Info{
 		Path: path, Size: img.size, SHA256: hex.EncodeToString(sum[:]), MediaID: img.tree.ID, Label: img.tree.Label,
-		Files: len(img.tree.Files), HasKeys: img.tree.HasKeys,
+		Files: len(img.tree.Files), HasKeys: img.tree.HasKeys, HasVault: img.tree.HasVault,
 	}, nil
 }
 
