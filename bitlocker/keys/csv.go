@@ -48,6 +48,8 @@ func ReadCSV(r io.Reader, name string) (*List, error) {
 // table reads a table or a list of bare keys.
 func (c *collector) table(text string) error {
 	t := &table{collector: c, lines: lineReader{rest: text}}
+	// Long lists are read quicker into space that is there already.
+	c.grow(min(strings.Count(text, "\n"), len(text)/48, maxRows))
 	if err := t.read(); err != nil {
 		return err
 	}
@@ -66,6 +68,7 @@ type table struct {
 	rows    int      // that are not blank or comments
 	queue   []row    // lines read ahead
 	cells   []string // space for the cells of a row
+	objects []string // and for those of fields
 }
 
 type row struct {
@@ -163,10 +166,11 @@ func (t *table) row(r row) {
 		}
 		return cells[i]
 	}
-	f := fields{id: cell(c.id), key: cell(c.key), computer: cell(c.computer), container: cell(c.container)}
+	f := fields{id: cell(c.id), key: cell(c.key), computer: cell(c.computer), container: cell(c.container), objects: t.objects[:0]}
 	for _, i := range c.objects {
 		f.objects = append(f.objects, cell(i))
 	}
+	t.objects = f.objects
 	if bek := cell(c.startupKey); bek != "" && f.key == "" {
 		t.startupKey(r.line, bek)
 		return
@@ -255,22 +259,26 @@ func (c *collector) fields(line int, f fields) {
 
 // place tells the computer and where a directory keeps it.
 func (f fields) place() (computer, container string) {
-	computer, container = shortName(f.computer), f.container
-	for _, name := range append([]string{f.computer}, f.objects...) {
-		cn, in, ok := fromDN(name)
-		if !ok {
-			continue
-		}
-		if in != "" {
-			container = in
-		}
-		if computer == "" || strings.ContainsAny(computer, "{}") {
-			computer = shortName(cn)
-		}
-		break
+	computer, container, isDN := fromDN(f.computer)
+	if !isDN {
+		computer, container = f.computer, f.container
 	}
-	if strings.ContainsAny(computer, "{}") {
-		computer = "" // the name of a recovery object, not of a computer
+	computer = shortName(computer)
+	inBraces := strings.IndexByte(computer, '{') >= 0 // the name of a recovery object
+	for i := 0; i < len(f.objects) && !isDN; i++ {
+		var cn, in string
+		if cn, in, isDN = fromDN(f.objects[i]); isDN {
+			if in != "" {
+				container = in
+			}
+			if computer == "" || inBraces {
+				computer = shortName(cn)
+				inBraces = strings.IndexByte(computer, '{') >= 0
+			}
+		}
+	}
+	if inBraces {
+		computer = ""
 	}
 	return cleanName(computer), cleanName(container)
 }

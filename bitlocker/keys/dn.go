@@ -10,32 +10,39 @@ import (
 // rdn is one part of a distinguished name, such as OU=PCs.
 type rdn struct{ attr, value string }
 
-// parseDN reads a distinguished name (RFC 4514, section 2). ok is false if s is
-// something else. It is lenient: what must be escaped may stand as it is where
-// the meaning is clear, since exports write "CN=2024-03-11T08:12:00+01:00{…}".
-func parseDN(s string) (parts []rdn, ok bool) {
-	if !strings.Contains(s, "=") {
-		return nil, false
+// cutRDN takes the first part off a distinguished name (RFC 4514, section 2). ok is
+// false if s is something else. It is lenient: what must be escaped may stand as it
+// is where the meaning is clear, since exports write
+// "CN=2024-03-11T08:12:00+01:00{…}".
+func cutRDN(s string) (part rdn, rest string, ok bool) {
+	equals := strings.IndexByte(s, '=')
+	if equals < 1 {
+		return rdn{}, s, false
 	}
-	for len(s) > 0 {
-		end := 0
-		for end < len(s) && s[end] != ',' {
-			if s[end] == '\\' {
-				end++
-			}
+	part.attr = strings.TrimSpace(s[:equals])
+	if !isAttribute(part.attr) {
+		return rdn{}, s, false
+	}
+	end := equals + 1
+	for end < len(s) && s[end] != ',' {
+		if s[end] == '\\' {
 			end++
 		}
-		end = min(end, len(s))
-		attr, value, found := strings.Cut(s[:end], "=")
-		attr = strings.TrimSpace(attr)
-		if !found || !isAttribute(attr) {
+		end++
+	}
+	end = min(end, len(s))
+	part.value = unescapeDN(strings.TrimSpace(s[equals+1 : end]))
+	return part, strings.TrimSpace(s[min(end+1, len(s)):]), true
+}
+
+// parseDN reads a distinguished name.
+func parseDN(s string) (parts []rdn, ok bool) {
+	for s != "" {
+		var part rdn
+		if part, s, ok = cutRDN(s); !ok {
 			return nil, false
 		}
-		parts = append(parts, rdn{attr, unescapeDN(strings.TrimSpace(value))})
-		if end == len(s) {
-			break
-		}
-		s = s[end+1:]
+		parts = append(parts, part)
 	}
 	return parts, len(parts) > 0
 }
@@ -81,44 +88,25 @@ func unescapeDN(s string) string {
 	return s
 }
 
-// escapeDN writes a value so that parseDN and directories read it.
-func escapeDN(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		if strings.IndexByte(`,+"\<>;=`, s[i]) >= 0 || (i == 0 && (s[i] == '#' || s[i] == ' ')) || (i == len(s)-1 && s[i] == ' ') {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-func formatDN(parts []rdn) string {
-	var b strings.Builder
-	for i, p := range parts {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(strings.ToUpper(p.attr) + "=" + escapeDN(p.value))
-	}
-	return b.String()
-}
-
 // fromDN tells, of the distinguished name of a computer or of a recovery object,
 // which is a child of its computer, the computer and where it is kept.
 func fromDN(s string) (computer, container string, ok bool) {
-	// Most names are none; this keeps a long list quick.
-	if len(s) < 3 || s[2] != '=' && !strings.Contains(s, "=") {
+	if len(s) < 3 || s[0]|0x20 != 'c' || s[1]|0x20 != 'n' {
+		return "", "", false // most names are none
+	}
+	first, rest, ok := cutRDN(s)
+	if !ok || !strings.EqualFold(first.attr, "CN") {
 		return "", "", false
 	}
-	parts, ok := parseDN(s)
-	if !ok || !strings.EqualFold(parts[0].attr, "CN") {
-		return "", "", false
+	if strings.IndexByte(first.value, '{') >= 0 {
+		if parent, above, ok := cutRDN(rest); ok && strings.EqualFold(parent.attr, "CN") {
+			first, rest = parent, above
+		}
 	}
-	if strings.ContainsRune(parts[0].value, '{') && len(parts) > 1 && strings.EqualFold(parts[1].attr, "CN") {
-		parts = parts[1:]
+	if _, _, ok := cutRDN(rest); !ok {
+		rest = ""
 	}
-	return parts[0].value, formatDN(parts[1:]), true
+	return first.value, rest, true
 }
 
 // shortName reduces what sources call a computer to its own name: a distinguished

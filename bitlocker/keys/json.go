@@ -28,11 +28,7 @@ func looksLikeJSON(text string) bool {
 func (c *collector) json(text string) (ok bool) {
 	w := &jsonWalk{collector: c, text: text, line: 1}
 	for w.base < len(text) {
-		err := w.values()
-		if err == nil {
-			break
-		}
-		if errors.Is(err, io.EOF) {
+		if err := w.values(); errors.Is(err, io.EOF) {
 			break
 		}
 		if !w.any {
@@ -70,6 +66,7 @@ type jsonRow struct {
 	f    fields
 }
 
+// values reads values up to the first error, which is io.EOF at the end.
 func (w *jsonWalk) values() error {
 	w.dec = json.NewDecoder(strings.NewReader(w.text[w.base:]))
 	w.dec.UseNumber()

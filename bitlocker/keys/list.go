@@ -101,6 +101,11 @@ func (l *List) ForComputer(name string) []Entry {
 // duplicate; sources are not changed.
 func Merge(lists ...*List) *List {
 	c := newCollector("")
+	n := 0
+	for _, l := range lists {
+		n += len(l.Entries)
+	}
+	c.grow(n)
 	for _, l := range lists {
 		for _, e := range l.Entries {
 			c.add(e)
@@ -182,6 +187,14 @@ type seenKey struct {
 
 func newCollector(name string) *collector {
 	return &collector{name: name, list: &List{}, seen: map[seenKey]int{}, names: map[string]string{}}
+}
+
+// grow makes room for n entries.
+func (c *collector) grow(n int) {
+	if len(c.list.Entries) == 0 {
+		c.list.Entries = make([]Entry, 0, n)
+		c.seen = make(map[seenKey]int, n)
+	}
 }
 
 // own copies a string, so that a name does not keep a whole file in memory.

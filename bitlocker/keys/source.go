@@ -68,7 +68,7 @@ func ReadPath(ctx context.Context, path string) (*List, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return readFile(path, path)
+		return readFile(path)
 	}
 	var lists []*List
 	err = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
@@ -87,10 +87,12 @@ func ReadPath(ctx context.Context, path string) (*List, error) {
 		var list *List
 		if err == nil {
 			// Links are followed, but what is no file is not waited for.
-			if info, statErr := os.Stat(name); statErr != nil || !info.Mode().IsRegular() {
+			if info, err = os.Stat(name); err == nil && !info.Mode().IsRegular() {
 				return nil
 			}
-			list, err = readFile(name, name)
+		}
+		if err == nil {
+			list, err = readFile(name)
 		}
 		if err != nil {
 			list = &List{Problems: []RowError{{File: name, Line: 1, Kind: Unreadable, Reason: err.Error()}}}
@@ -109,11 +111,11 @@ func ReadPath(ctx context.Context, path string) (*List, error) {
 
 const maxFiles = 200_000
 
-func readFile(path, name string) (*List, error) {
+func readFile(path string) (*List, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return Read(f, name)
+	return Read(f, path)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -18,6 +19,11 @@ var errNotText = errors.New("this is not a text file: it holds zero bytes")
 // readAll reads a source whole.
 func readAll(r io.Reader) ([]byte, error) {
 	var b bytes.Buffer
+	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			b.Grow(int(min(info.Size(), maxSource)) + bytes.MinRead)
+		}
+	}
 	if n, err := b.ReadFrom(io.LimitReader(r, maxSource+1)); err != nil {
 		return nil, err
 	} else if n > maxSource {

@@ -17,6 +17,21 @@ const maxStray = 120
 // neither ID nor computer. Where several are tried in vain, the error is the last one's. It wraps
 // [bitlocker.ErrNoProtector] if the list has no key that could fit, and [bitlocker.ErrWrongKey] if one should.
 func (l *List) Unlock(ctx context.Context, m *bitlocker.Metadata) (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
+	key, match, err := l.Match(ctx, m)
+	return key, match.Protector, err
+}
+
+// Match is what opened a volume.
+type Match struct {
+	Protector *bitlocker.Protector
+	// File and Line are where the key stands, and Computer is whose it is.
+	File     string
+	Line     int
+	Computer string
+}
+
+// Match is Unlock and tells the key that it found.
+func (l *List) Match(ctx context.Context, m *bitlocker.Metadata) (*bitlocker.VolumeKey, Match, error) {
 	failure := fmt.Errorf("the key list has no key for this volume: %w", bitlocker.ErrNoProtector)
 	for _, p := range m.Protectors {
 		for _, k := range l.StartupKeys {
@@ -25,54 +40,57 @@ func (l *List) Unlock(ctx context.Context, m *bitlocker.Metadata) (*bitlocker.Vo
 			}
 			key, protector, err := m.UnlockStartupKey(k.Data.Reveal())
 			if err == nil {
-				return key, protector, nil
+				return key, Match{Protector: protector, File: k.File, Line: k.Line}, nil
 			}
 			failure = fmt.Errorf("startup key of %s: %w", k.File, err)
 		}
 	}
-	tried := map[bitlocker.RecoveryPassword]bool{}
+	var (
+		tried = map[bitlocker.RecoveryPassword]bool{}
+		key   *bitlocker.VolumeKey
+		match Match
+		err   error
+	)
+	// try reports whether that is the end of it.
+	try := func(e Entry, id *bitlocker.GUID, what string) bool {
+		if tried[e.Password] {
+			return false
+		}
+		tried[e.Password] = true
+		match = Match{File: e.File, Line: e.Line, Computer: e.Computer}
+		if key, match.Protector, err = m.UnlockRecovery(ctx, e.Password, id); err == nil || ctx.Err() != nil {
+			return true
+		}
+		if what != "" || !errors.Is(err, bitlocker.ErrWrongKey) {
+			failure = fmt.Errorf("line %d of the key list%s: %w", e.Line, what, err)
+		}
+		return false
+	}
 	for _, p := range m.Protectors {
-		for _, entry := range l.ForProtector(p.ID) {
-			if tried[entry.Password] {
-				continue
+		for _, e := range l.ForProtector(p.ID) {
+			if try(e, &p.ID, ", key ID "+p.ID.String()) {
+				return key, match, err
 			}
-			tried[entry.Password] = true
-			key, protector, err := m.UnlockRecovery(ctx, entry.Password, &p.ID)
-			if err == nil || ctx.Err() != nil {
-				return key, protector, err
-			}
-			failure = fmt.Errorf("line %d of the key list, key ID %s: %w", entry.Line, p.ID, err)
 		}
 	}
 	if m.ComputerName != "" {
-		for _, entry := range l.ForComputer(m.ComputerName) {
-			if tried[entry.Password] {
-				continue
+		for _, e := range l.ForComputer(m.ComputerName) {
+			if try(e, nil, ", computer "+m.ComputerName) {
+				return key, match, err
 			}
-			tried[entry.Password] = true
-			key, protector, err := m.UnlockRecovery(ctx, entry.Password, nil)
-			if err == nil || ctx.Err() != nil {
-				return key, protector, err
-			}
-			failure = fmt.Errorf("line %d of the key list, computer %s: %w", entry.Line, m.ComputerName, err)
 		}
 	}
 	strays := 0
-	for _, entry := range l.Entries {
-		if entry.HasID || entry.Computer != "" || tried[entry.Password] {
+	for _, e := range l.Entries {
+		if e.HasID || e.Computer != "" {
 			continue
 		}
 		if strays++; strays > maxStray {
-			return nil, nil, fmt.Errorf("none of the first %d keys without ID opens the volume, the others were not tried: %w", maxStray, bitlocker.ErrNoProtector)
+			return nil, Match{}, fmt.Errorf("none of the first %d keys without ID opens the volume, the others were not tried: %w", maxStray, bitlocker.ErrNoProtector)
 		}
-		tried[entry.Password] = true
-		key, protector, err := m.UnlockRecovery(ctx, entry.Password, nil)
-		if err == nil || ctx.Err() != nil {
-			return key, protector, err
-		}
-		if !errors.Is(err, bitlocker.ErrWrongKey) {
-			failure = fmt.Errorf("line %d of the key list: %w", entry.Line, err)
+		if try(e, nil, "") {
+			return key, match, err
 		}
 	}
-	return nil, nil, failure
+	return nil, Match{}, failure
 }

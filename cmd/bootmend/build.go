@@ -42,6 +42,7 @@ func newBuildCommand() *cobra.Command {
 type buildOptions struct {
 	output          string
 	keys            []string
+	keyFilter       keyFilter
 	vault           vaultOptions
 	unprotectedKeys bool
 	rules           []string
@@ -54,6 +55,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	o.config = config.Default()
 	f.StringVarP(&o.output, "output", "o", "", "file to write")
 	f.StringArrayVar(&o.keys, "keys", nil, "file or folder of recovery keys to put on the media in a vault, or a finished vault (may be repeated)")
+	o.keyFilter.AddFlags(f, "keys-")
 	o.vault.AddFlags(f)
 	f.BoolVar(&o.unprotectedKeys, "unprotected-keys", false, "write the keys without a vault, readable by anyone who finds the media")
 	f.StringArrayVar(&o.rules, "rules", nil, "rule pack to add to the packaged ones (may be repeated)")
@@ -134,9 +136,15 @@ func (o *buildOptions) readKeys(ctx context.Context, messages io.Writer, spec *i
 	if _, err := o.vault.check(time.Now()); err != nil {
 		return nil, err
 	}
-	list, err := readKeyLists(ctx, messages, o.keys)
-	if err != nil || !o.unprotectedKeys {
-		return list, err
+	list, err := readKeyLists(ctx, messages, o.keys, &o.keyFilter)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list.Entries {
+		list.Entries[i].Container = "" // served the choice; who finds the media need not know it
+	}
+	if !o.unprotectedKeys {
+		return list, nil
 	}
 	fmt.Fprintf(messages, "bootmend: warning: %s go onto the media readable: whoever finds it can open these computers; keep it locked away and erase it afterwards\n", countKeys(list))
 	var csv bytes.Buffer

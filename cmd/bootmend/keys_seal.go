@@ -14,11 +14,13 @@ import (
 
 type keysSealOptions struct {
 	output string
+	filter keyFilter
 	vault  vaultOptions
 }
 
 func (o *keysSealOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVarP(&o.output, "output", "o", "", "file to write")
+	o.filter.AddFlags(f, "")
 	o.vault.AddFlags(f)
 }
 
@@ -67,7 +69,7 @@ func runKeysSeal(ctx context.Context, out, messages io.Writer, files []string, o
 	if _, err := opts.vault.check(time.Now()); err != nil {
 		return err
 	}
-	list, err := readKeyLists(ctx, messages, files)
+	list, err := readKeyLists(ctx, messages, files, &opts.filter)
 	if err != nil {
 		return err
 	}
