@@ -14,6 +14,12 @@ type subject struct {
 	modified time.Time
 }
 
+// empty reports whether there is no condition.
+func (c *Conditions) empty() bool {
+	return len(c.LeadingBytes) == 0 && c.ModifiedFrom.IsZero() && c.ModifiedBefore.IsZero() &&
+		c.MinSize == nil && c.MaxSize == nil && len(c.SHA256) == 0
+}
+
 // check tests the conditions and says why they hold or which one does not.
 func (c *Conditions) check(s *subject) (why string, ok bool) {
 	var reasons []string

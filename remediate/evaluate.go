@@ -39,11 +39,18 @@ func Evaluate(ctx context.Context, fsys fs.FS, packs []*Pack, policy Policy) (*P
 		e.plan.Packs = append(e.plan.Packs, PackRef{ID: pack.ID, Title: pack.Title, SHA256: pack.SHA256})
 		for i := range pack.Rules {
 			r := &pack.Rules[i]
-			if err := e.descend(".", r.segments, &match{rule: r, name: pack.ID + "/" + r.ID}); err != nil {
+			m := &match{rule: r, name: pack.ID + "/" + r.ID}
+			if r.Action == ActionDisableService {
+				err = e.service(m)
+			} else {
+				err = e.descend(".", r.segments, m)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
 	}
+	e.putBack()
 	e.finish()
 	return e.plan, nil
 }
@@ -55,6 +62,7 @@ type evaluation struct {
 	plan    *Plan
 	dirs    map[string]*listing
 	actions map[string]int // path → index in plan.Actions
+	hives   map[string]loadedHive
 }
 
 type listing struct {
@@ -66,6 +74,8 @@ type listing struct {
 type match struct {
 	rule *Rule
 	name string // "pack/rule"
+	// hit is called for a matching file in place of planning to quarantine it.
+	hit func(path, why string)
 }
 
 func (e *evaluation) readDir(dir string) ([]fs.DirEntry, error) {
@@ -177,6 +187,10 @@ func (e *evaluation) file(p string, m *match) error {
 	if reasons == "" {
 		reasons = "its name matches"
 	}
+	if m.hit != nil {
+		m.hit(p, reasons)
+		return nil
+	}
 	if i, ok := e.actions[p]; ok {
 		a := &e.plan.Actions[i]
 		if !slices.Contains(a.Rules, m.name) {
@@ -216,7 +230,7 @@ func (e *evaluation) finish() {
 		_, taken := e.actions[f.Path]
 		return taken
 	})
-	slices.SortFunc(p.Actions, func(a, b Action) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(p.Actions, func(a, b Action) int { return strings.Compare(a.Path, b.Path) })
 	order := func(a, b Finding) int {
 		if c := strings.Compare(a.Path, b.Path); c != 0 {
 			return c

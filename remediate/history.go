@@ -36,6 +36,8 @@ type Record struct {
 	Problem  string    `json:"problem,omitempty"`
 	// States has one entry for each of Manifest.Files.
 	States []FileState `json:"states,omitempty"`
+	// Disabled counts the services of Manifest.Hives that are disabled now.
+	Disabled int `json:"disabled,omitempty"`
 }
 
 // Moved counts the files of the run that lie in the quarantine.
@@ -78,6 +80,13 @@ func Runs(fsys fs.FS) ([]Record, error) {
 			for i := range r.Manifest.Files {
 				r.States = append(r.States, stateOf(fsys, r.Dir, &r.Manifest.Files[i]))
 			}
+			for i := range r.Manifest.Hives {
+				n, err := r.Manifest.Hives[i].stillDisabled(fsys)
+				if err != nil {
+					r.Problem = err.Error()
+				}
+				r.Disabled += n
+			}
 		}
 		records = append(records, r)
 	}
@@ -110,14 +119,13 @@ func heldElsewhere(records []Record, r *Record, i int) *Record {
 	return nil
 }
 
-// Healed lists the earlier runs that have files in the quarantine, so that a
-// machine booted again can say what was done.
+// Healed lists the earlier runs whose work still holds, so that a machine booted again can say what was done.
 func Healed(fsys fs.FS) ([]Record, error) {
 	records, err := Runs(fsys)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(records, func(r Record) bool { return r.Moved() == 0 }), nil
+	return slices.DeleteFunc(records, func(r Record) bool { return r.Moved()+r.Disabled == 0 }), nil
 }
 
 func stateOf(fsys fs.FS, runDir string, e *ManifestEntry) FileState {

@@ -33,6 +33,29 @@ type Manifest struct {
 	Policy      Policy          `json:"policy,omitempty"`
 	Packs       []PackRef       `json:"packs,omitempty"`
 	Files       []ManifestEntry `json:"files"`
+	// Hives are the registry hives that the run edited.
+	Hives []ManifestHive `json:"hives,omitempty"`
+}
+
+// ManifestHive is one registry hive of a [Manifest].
+type ManifestHive struct {
+	// Path is the hive, Kept the hive as it was, both relative to the volume.
+	Path   string `json:"path"`
+	Kept   string `json:"kept"`
+	Size   int64  `json:"size"` // of the hive as it was, like the two after it
+	SHA256 string `json:"sha256"`
+	Times  Times  `json:"times"`
+	// Edited is what was put in its place.
+	EditedSize   int64             `json:"edited_size"`
+	EditedSHA256 string            `json:"edited_sha256"`
+	Services     []ManifestService `json:"services"`
+}
+
+// ManifestService is a service that was disabled.
+type ManifestService struct {
+	Service
+	Rules  []string `json:"rules"`
+	Reason string   `json:"reason"`
 }
 
 // ManifestEntry is one file of a [Manifest].
@@ -49,13 +72,16 @@ type ManifestEntry struct {
 	Reason      string   `json:"reason"`
 }
 
-func newManifest(run Run, plan *Plan, actions []Action) *Manifest {
+func newManifest(run Run, plan *Plan, actions []Action, edits []*hiveEdit) *Manifest {
 	m := &Manifest{
 		Schema: ManifestSchema, ToolVersion: run.ToolVersion, Run: run.ID, Time: run.Time.UTC(),
 		Machine: run.Machine, Policy: plan.Policy, Packs: plan.Packs, Files: []ManifestEntry{},
 	}
 	for _, a := range actions {
 		m.add(a)
+	}
+	for _, e := range edits {
+		m.Hives = append(m.Hives, e.ManifestHive)
 	}
 	return m
 }
@@ -65,6 +91,15 @@ func (m *Manifest) add(a Action) {
 		Path: a.Path, Quarantined: quarantinedName(a.Path), Size: a.Size, SHA256: a.SHA256,
 		Times: a.Times, Rules: a.Rules, Reason: a.Reason,
 	})
+}
+
+func (m *Manifest) hive(p string) *ManifestHive {
+	for i := range m.Hives {
+		if m.Hives[i].Path == p {
+			return &m.Hives[i]
+		}
+	}
+	return nil
 }
 
 func (m *Manifest) entry(p string) *ManifestEntry {
@@ -121,7 +156,25 @@ func ParseManifest(data []byte) (*Manifest, error) {
 			return nil, fmt.Errorf("manifest: file %d: negative size", i+1)
 		}
 	}
-	return &m, nil
+	return &m, m.checkHives()
+}
+
+// checkHives does for hives what ParseManifest does for files.
+func (m *Manifest) checkHives() error {
+	for i, h := range m.Hives {
+		if err := checkVolumePath(h.Path); err != nil {
+			return fmt.Errorf("manifest: hive %d: %w", i+1, err)
+		}
+		if h.Kept != keptName(h.Path, m.Run) {
+			return fmt.Errorf("manifest: hive %d: kept as %q, expected %q", i+1, h.Kept, keptName(h.Path, m.Run))
+		}
+		for _, s := range h.Services {
+			if len(s.Starts) == 0 || len(s.Starts) > 10 || s.Name == "" {
+				return fmt.Errorf("manifest: hive %d: service %q with %d start types", i+1, s.Name, len(s.Starts))
+			}
+		}
+	}
+	return nil
 }
 
 // checkVolumePath refuses a path that is not a plain one below the volume, on any

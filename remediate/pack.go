@@ -34,14 +34,27 @@ type Pack struct {
 // ActionKind names what a rule does with a file.
 type ActionKind string
 
-// ActionQuarantine moves the file into the quarantine of its volume.
-const ActionQuarantine ActionKind = "quarantine"
+const (
+	// ActionQuarantine moves the file into the quarantine of its volume.
+	ActionQuarantine ActionKind = "quarantine"
+	// ActionDisableService sets the start type of a driver or service to
+	// disabled in the registry, for drivers that cannot just be moved.
+	ActionDisableService ActionKind = "disable-service"
+	// ActionPutBack puts the registry hive back that is missing since a run was
+	// cut short. No rule asks for it; it is in a plan wherever it is needed.
+	ActionPutBack ActionKind = "put-back"
+)
 
 // Rule describes one kind of faulty file and what to do with it.
 type Rule struct {
 	ID string
 	// Path is the glob as the pack has it, relative to the Windows volume.
+	// A rule that disables a service may do without; if it has one, it holds
+	// only where a file matches.
 	Path string
+	// Service is the name of the driver or service to disable: that of its key
+	// under Services in the registry.
+	Service string
 	// Identify says what kind of file this is. A file that merely has the
 	// name stays, under every policy.
 	Identify Conditions

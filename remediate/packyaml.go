@@ -229,7 +229,13 @@ func (p packParser) rule(n *yaml.Node) (*Rule, error) {
 	var r Rule
 	err := p.mapping(n, "a rule",
 		field{"id", true, func(n *yaml.Node) error { return p.id(n, "rule id", &r.ID) }},
-		field{"path", true, func(n *yaml.Node) error {
+		field{"service", false, func(n *yaml.Node) error {
+			if err := p.text(n, "service", &r.Service); err != nil {
+				return err
+			}
+			return p.checkService(n, r.Service)
+		}},
+		field{"path", false, func(n *yaml.Node) error {
 			if err := p.text(n, "path", &r.Path); err != nil {
 				return err
 			}
@@ -246,17 +252,43 @@ func (p packParser) rule(n *yaml.Node) (*Rule, error) {
 			if err := p.text(n, "action", &v); err != nil {
 				return err
 			}
-			if v != string(ActionQuarantine) {
-				return p.errorf(n, "action %q is not supported: use %s", v, ActionQuarantine)
+			switch r.Action = ActionKind(v); r.Action {
+			case ActionQuarantine, ActionDisableService:
+				return nil
 			}
-			r.Action = ActionQuarantine
-			return nil
+			return p.errorf(n, "action %q is not supported: use %s or %s", v, ActionQuarantine, ActionDisableService)
 		}},
 	)
+	if err == nil {
+		err = p.checkAction(n, &r)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &r, nil
+}
+
+// checkAction makes sure that a rule has what its action works on.
+func (p packParser) checkAction(n *yaml.Node, r *Rule) error {
+	switch {
+	case r.Action == ActionQuarantine && r.Path == "":
+		return p.errorf(n, "a rule has no field %q", "path")
+	case r.Action == ActionQuarantine && r.Service != "":
+		return p.errorf(n, "a rule with the action %s has the field %q, which only %s takes", ActionQuarantine, "service", ActionDisableService)
+	case r.Action == ActionDisableService && r.Service == "":
+		return p.errorf(n, "a rule with the action %s has no field %q", ActionDisableService, "service")
+	case r.Path == "" && (!r.Identify.empty() || !r.Faulty.empty()):
+		return p.errorf(n, "a rule has conditions for a file and no field %q", "path")
+	}
+	return nil
+}
+
+// checkService refuses what cannot be one service's name.
+func (p packParser) checkService(n *yaml.Node, name string) error {
+	if len(name) > 255 || strings.ContainsAny(name, "\\/*?\n") || strings.TrimSpace(name) != name {
+		return p.errorf(n, "service %q: expected the name of one service's key in the registry", name)
+	}
+	return nil
 }
 
 func (p packParser) conditions(n *yaml.Node, what string, c *Conditions) error {

@@ -36,7 +36,8 @@ type PackRef struct {
 // Action is one file and what is to be done with it.
 type Action struct {
 	Kind ActionKind `json:"action"`
-	// Path is relative to the volume, slash-separated, spelled as on disk.
+	// Path is relative to the volume, slash-separated, spelled as on disk. For
+	// a service it is that of the registry hive.
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
@@ -44,6 +45,27 @@ type Action struct {
 	// Rules are the "pack/rule" that took the file.
 	Rules  []string `json:"rules"`
 	Reason string   `json:"reason"`
+	// Service is set for ActionDisableService.
+	Service *Service `json:"service,omitempty"`
+}
+
+// Target names what the action is about, in a few words.
+func (a *Action) Target() string {
+	if a.Service != nil {
+		return "service " + a.Service.Name
+	}
+	return a.Path
+}
+
+// Intent is what is done, as it is said before: "to quarantine: X".
+func (k ActionKind) Intent() string {
+	switch k {
+	case ActionDisableService:
+		return "to disable"
+	case ActionPutBack:
+		return "to put back"
+	}
+	return "to quarantine"
 }
 
 // Times are a file's times in UTC; zero where the platform does not tell.
@@ -71,14 +93,10 @@ func (p *Plan) WriteText(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	if p.Empty() {
 		fmt.Fprintln(out, "nothing to quarantine")
-	} else {
-		fmt.Fprintf(out, "to quarantine: %s\n", plural(len(p.Actions), "file"))
 	}
-	for _, a := range p.Actions {
-		fmt.Fprintf(out, "  %s\n", Printable(a.Path))
-		fmt.Fprintf(out, "    %s, modified %s, SHA-256 %s\n", groupDigits(a.Size)+" bytes", clock(a.Times.Modified), a.SHA256)
-		fmt.Fprintf(out, "    %s (rule %s)\n", a.Reason, strings.Join(a.Rules, ", "))
-	}
+	p.writeActions(out, ActionPutBack, "file")
+	p.writeActions(out, ActionQuarantine, "file")
+	p.writeActions(out, ActionDisableService, "service")
 	findings := func(title string, list []Finding) {
 		if len(list) == 0 {
 			return
@@ -91,6 +109,38 @@ func (p *Plan) WriteText(w io.Writer) error {
 	findings("looked at and left alone", p.Kept)
 	findings("could not be looked at", p.Problems)
 	return out.Flush()
+}
+
+// writeActions writes the actions of one kind.
+func (p *Plan) writeActions(out io.Writer, kind ActionKind, noun string) {
+	if p == nil {
+		return
+	}
+	n := 0
+	for _, a := range p.Actions {
+		if a.Kind == kind {
+			n++
+		}
+	}
+	if n > 0 {
+		fmt.Fprintf(out, "%s: %s\n", kind.Intent(), plural(n, noun))
+	}
+	for _, a := range p.Actions {
+		if a.Kind != kind {
+			continue
+		}
+		if a.Service != nil {
+			fmt.Fprintf(out, "  %s\n    %s in %s\n", Printable(a.Service.Name), a.Service.describe(), Printable(a.Path))
+		} else {
+			fmt.Fprintf(out, "  %s\n", Printable(a.Path))
+			fmt.Fprintf(out, "    %s, modified %s, SHA-256 %s\n", groupDigits(a.Size)+" bytes", clock(a.Times.Modified), a.SHA256)
+		}
+		if len(a.Rules) == 0 {
+			fmt.Fprintf(out, "    %s\n", a.Reason)
+			continue
+		}
+		fmt.Fprintf(out, "    %s (rule %s)\n", a.Reason, strings.Join(a.Rules, ", "))
+	}
 }
 
 // clock writes a time as the incident reports do; seconds only if there are any.

@@ -19,6 +19,10 @@ type Result struct {
 	Dir string `json:"dir,omitempty"`
 	// Moved are the files that now lie in the quarantine.
 	Moved []Moved `json:"moved"`
+	// PutBack are files that an earlier run, cut short, had left missing.
+	PutBack []string `json:"put_back,omitempty"`
+	// Disabled are the services that no longer start.
+	Disabled []Disabled `json:"disabled,omitempty"`
 	// Failed are the files that stayed where they were, and why. A file that is
 	// in Moved too was renamed, but the disk then failed to confirm it.
 	Failed []Failure `json:"failed,omitempty"`
@@ -30,6 +34,17 @@ type Moved struct {
 	Quarantined string `json:"quarantined"`
 	Size        int64  `json:"size"`
 	SHA256      string `json:"sha256"`
+}
+
+// Disabled is a service that was disabled.
+type Disabled struct {
+	Service
+	// Hive is the registry hive that says so, Kept the hive as it was.
+	Hive string `json:"hive"`
+	Kept string `json:"kept"`
+	// Size and SHA256 are those of the edited hive.
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
 }
 
 // Failure is a file that was not handled, and why.
@@ -81,19 +96,32 @@ func (t *tree) quarantine(ctx context.Context, plan *Plan, run Run) (*Result, er
 		if err := checkVolumePath(a.Path); err != nil {
 			return nil, fmt.Errorf("plan: %w", err)
 		}
-		if a.Kind != ActionQuarantine {
+		switch a.Kind {
+		case ActionQuarantine, ActionPutBack:
+		case ActionDisableService:
+			if a.Service == nil {
+				return nil, fmt.Errorf("plan: action %q without a service", a.Kind)
+			}
+		default:
 			return nil, fmt.Errorf("plan: action %q is not supported", a.Kind)
 		}
 	}
 	q := &quarantining{tree: t, res: &Result{Run: run.Name(), Moved: []Moved{}}}
-	todo, err := q.preflight(ctx, plan.Actions, run)
+	if err := q.putBackAll(plan.Actions); err != nil {
+		return q.res, err
+	}
+	todo, services, err := q.preflight(ctx, plan.Actions, run)
 	if err != nil {
 		return nil, err
 	}
-	if len(todo) == 0 {
+	if len(todo)+len(services) == 0 {
 		return q.res, q.err()
 	}
-	if err := q.prepare(plan, todo, run); err != nil {
+	edits, err := editHives(t.fsys, services, run)
+	if err == nil {
+		err = q.prepare(plan, todo, edits, run)
+	}
+	if err != nil {
 		return q.res, fmt.Errorf("prepare the quarantine, no file was moved: %w", err)
 	}
 	for _, a := range todo {
@@ -108,10 +136,27 @@ func (t *tree) quarantine(ctx context.Context, plan *Plan, run Run) (*Result, er
 			q.fail(a.Path, err)
 		}
 	}
+	if err := q.disableServices(ctx, edits); err != nil {
+		return q.res, errors.Join(q.err(), err)
+	}
 	if err := t.flush(); err != nil {
 		return q.res, errors.Join(q.err(), err)
 	}
 	return q.res, q.err()
+}
+
+// putBackAll finishes what an earlier run was cut short in.
+func (q *quarantining) putBackAll(actions []Action) error {
+	for _, a := range actions {
+		if a.Kind != ActionPutBack {
+			continue
+		}
+		if err := q.putBack(a.Path); err != nil {
+			return fmt.Errorf("put %s back: %w", Printable(a.Path), err)
+		}
+		q.res.PutBack = append(q.res.PutBack, a.Path)
+	}
+	return nil
 }
 
 type quarantining struct {
@@ -135,17 +180,30 @@ func (q *quarantining) done(a Action) {
 
 // preflight sorts out, before anything is written, what this run has already moved
 // and what no longer is what was planned.
-func (q *quarantining) preflight(ctx context.Context, actions []Action, run Run) ([]Action, error) {
+func (q *quarantining) preflight(ctx context.Context, actions []Action, run Run) (todo, services []Action, err error) {
 	dir, m, err := q.earlier(run)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var todo []Action
+	done := map[string]bool{} // hives
 	for _, a := range actions {
+		if a.Kind == ActionPutBack {
+			continue
+		}
 		err := unchanged(ctx, q.fsys, a.Path, a)
 		switch {
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
+		case err == nil && a.Kind == ActionDisableService:
+			services = append(services, a)
+			continue
+		case a.Kind == ActionDisableService && m != nil && m.hive(a.Path) != nil &&
+			unchanged(ctx, q.fsys, a.Path, Action{Size: m.hive(a.Path).EditedSize, SHA256: m.hive(a.Path).EditedSHA256}) == nil:
+			if q.res.Dir = dir; !done[a.Path] {
+				q.disabled(m.hive(a.Path))
+			}
+			done[a.Path] = true
+			continue
 		case err == nil:
 			todo = append(todo, a)
 			continue
@@ -155,9 +213,9 @@ func (q *quarantining) preflight(ctx context.Context, actions []Action, run Run)
 			q.done(a)
 			continue
 		}
-		q.fail(a.Path, err)
+		q.fail(a.Target(), err)
 	}
-	return todo, nil
+	return todo, services, nil
 }
 
 // earlier finds what the same run left when it was cut short.
@@ -188,7 +246,7 @@ func (q *quarantining) earlier(run Run) (string, *Manifest, error) {
 func quarantineParts() []string { return []string{"ProgramData", "bootmend", "quarantine"} }
 
 // prepare makes the folder of the run and writes the manifest.
-func (q *quarantining) prepare(plan *Plan, todo []Action, run Run) error {
+func (q *quarantining) prepare(plan *Plan, todo []Action, edits []*hiveEdit, run Run) error {
 	_, m, err := q.earlier(run)
 	if err != nil {
 		return err
@@ -202,7 +260,7 @@ func (q *quarantining) prepare(plan *Plan, todo []Action, run Run) error {
 		return err
 	}
 	if m == nil {
-		m = newManifest(run, plan, todo)
+		m = newManifest(run, plan, todo, edits)
 	} else {
 		for _, a := range todo {
 			if old := m.entry(a.Path); old == nil {
@@ -210,6 +268,13 @@ func (q *quarantining) prepare(plan *Plan, todo []Action, run Run) error {
 			} else if old.SHA256 != a.SHA256 || old.Size != a.Size {
 				return fmt.Errorf("%s lists %s with other content: use a new run", manifestPath(q.res.Dir), Printable(a.Path))
 			}
+		}
+	}
+	for _, e := range edits {
+		if old := m.hive(e.Path); old == nil {
+			m.Hives = append(m.Hives, e.ManifestHive)
+		} else {
+			*old = e.ManifestHive // not in place yet, or preflight would have found it done
 		}
 	}
 	data, err := m.encode()

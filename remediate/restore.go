@@ -16,6 +16,10 @@ type RestoreResult struct {
 	// that lay at their place with the same content.
 	Restored     []string `json:"restored"`
 	AlreadyThere []string `json:"already_there,omitempty"`
+	// Services are the services that start again as they did, ServicesThere
+	// those that did so before.
+	Services      []string `json:"services,omitempty"`
+	ServicesThere []string `json:"services_already_there,omitempty"`
 	// Elsewhere are files that another run holds, because this one was cut
 	// short before it moved them; undo that run to get them back.
 	Elsewhere []Failure `json:"elsewhere,omitempty"`
@@ -88,6 +92,13 @@ func (t *tree) restore(ctx context.Context, runDir string) (*RestoreResult, erro
 			res.Restored = append(res.Restored, e.Path)
 		} else {
 			res.AlreadyThere = append(res.AlreadyThere, e.Path)
+		}
+	}
+	for i := range m.Hives {
+		h := &m.Hives[i]
+		if err := t.restoreHive(ctx, m.Run, h, res); err != nil {
+			res.Failed = append(res.Failed, Failure{Path: h.Path, Reason: err.Error()})
+			errs = append(errs, fmt.Errorf("%s: %w", Printable(h.Path), err))
 		}
 	}
 	if len(res.Restored) > 0 {

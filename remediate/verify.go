@@ -13,7 +13,7 @@ import (
 // complete at its new one, and the manifest reads back and lists it. The error
 // names every file for which that is not so.
 func Verify(ctx context.Context, fsys fs.FS, res *Result) error {
-	if res == nil || len(res.Moved) == 0 {
+	if res == nil || len(res.Moved)+len(res.Disabled) == 0 {
 		return nil
 	}
 	m, err := readManifest(fsys, res.Dir)
@@ -27,6 +27,14 @@ func Verify(ctx context.Context, fsys fs.FS, res *Result) error {
 		}
 		if err := verifyMoved(ctx, fsys, m, f); err != nil {
 			errs = append(errs, fmt.Errorf("verify %s: %w", Printable(f.Path), err))
+		}
+	}
+	for _, d := range res.Disabled {
+		if err := verifyDisabled(fsys, d); err != nil {
+			errs = append(errs, fmt.Errorf("verify service %s: %w", Printable(d.Name), err))
+		}
+		if m.hive(d.Hive) == nil {
+			errs = append(errs, fmt.Errorf("verify service %s: the manifest does not list %s", Printable(d.Name), Printable(d.Hive)))
 		}
 	}
 	return errors.Join(errs...)

@@ -108,8 +108,7 @@ func windowsRoots(fsys fs.FS) ([]string, error) {
 }
 
 func isWindows(fsys fs.FS, dir string) bool {
-	_, info, err := lookupPath(fsys, dir, "System32", "config", "SYSTEM")
-	if err != nil || !info.Mode().IsRegular() {
+	if !hasSystem(fsys, dir) {
 		return false
 	}
 	for _, name := range kernelFiles {
@@ -120,6 +119,21 @@ func isWindows(fsys fs.FS, dir string) bool {
 		}
 	}
 	return false
+}
+
+// hasSystem reports whether a directory has the SYSTEM hive of an installation, or
+// lost it in a run that was cut short and is to be finished.
+func hasSystem(fsys fs.FS, dir string) bool {
+	config, info, err := lookupPath(fsys, dir, "System32", "config")
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	_, info, err = lookup(fsys, config, systemName)
+	if isNotExist(err) {
+		_, ok := cutShort(fsys, config, systemName)
+		return ok
+	}
+	return err == nil && info.Mode().IsRegular()
 }
 
 // hibernation says why a volume counts as hibernated; empty if it does not.

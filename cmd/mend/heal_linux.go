@@ -125,7 +125,7 @@ func (a *agent) showPlan(plan *remediate.Plan) {
 		a.con.line("    %s", kept.Why)
 	}
 	for _, action := range plan.Actions {
-		a.con.line("  to quarantine: %s", action.Path)
+		a.con.line("  %s: %s", action.Kind.Intent(), action.Target())
 		a.con.line("    %s", action.Reason)
 	}
 	for _, problem := range plan.Problems {
@@ -174,6 +174,12 @@ func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
 	}
 	for _, moved := range result.Moved {
 		a.con.line("  quarantined: %s", moved.Path)
+	}
+	for _, file := range result.PutBack {
+		a.con.line("  put back: %s", file)
+	}
+	for _, service := range result.Disabled {
+		a.con.line("  disabled: service %s", service.Name)
 	}
 	a.con.line("  Read back from the disk and verified.")
 	if err := errors.Join(err, closeErr); err != nil {

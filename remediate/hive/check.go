@@ -1,7 +1,7 @@
 package hive
 
 // check walks the whole hive and makes sure that every cell belongs to one owner, but for security items, which keys
-// share. Freeing a cell that something else also refers to would destroy that.
+// share and which count them. Freeing a cell that something else also refers to would destroy that.
 func (h *Hive) check() error {
 	owned := make([]byte, len(h.edit.starts))
 	own := func(offset uint32) error {
@@ -15,7 +15,8 @@ func (h *Hive) check() error {
 		owned[offset/64] |= bit
 		return nil
 	}
-	return h.Walk(func(_ []string, k Key) error {
+	security := map[uint32]uint32{} // references to each item
+	err := h.Walk(func(_ []string, k Key) error {
 		n, err := h.node(k.offset)
 		if err != nil {
 			return err
@@ -32,10 +33,8 @@ func (h *Hive) check() error {
 		if le.Uint16(n[nodeClassLength:]) > 0 {
 			cells = append(cells, le.Uint32(n[nodeClass:]))
 		}
-		if security := le.Uint32(n[nodeSecurity:]); security != nowhere {
-			if _, err := h.record(security, "sk", securityData); err != nil {
-				return err
-			}
+		if item := le.Uint32(n[nodeSecurity:]); item != nowhere {
+			security[item]++
 		}
 		values, err := h.valueList(n)
 		if err != nil {
@@ -58,6 +57,22 @@ func (h *Hive) check() error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for item, references := range security {
+		s, err := h.record(item, "sk", securityData)
+		if err != nil {
+			return err
+		}
+		if count := le.Uint32(s[securityCount:]); count < references || count > h.size {
+			return damaged(item, "a security item that counts the keys that refer to it")
+		}
+		if err := own(item); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // valueCells are the cells of a value and its data.

@@ -1,0 +1,163 @@
+package remediate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// A file that must not be missing, such as a registry hive, is replaced by a new
+// version of itself in these steps:
+//
+//  1. The new version is written beside it as NAME.bootmend-RUN.new, with the
+//     owner and rights of the old one, and synced.
+//  2. The old one is renamed to NAME.bootmend-RUN, where it stays.
+//  3. The new one is renamed to NAME, and the folder is synced.
+//
+// Nothing is deleted or freed, and 2 and 3 change one folder, on most volumes one
+// block of it. A power cut between them leaves no NAME but both others, which is
+// what [cutShort] looks for and [tree.putBack] mends.
+//
+// On FAT, where renaming over a file changes one folder entry in place, step 2 is a
+// copy, and there is no such moment.
+const (
+	keptInfix = ".bootmend-"
+	newSuffix = ".new"
+)
+
+// keptName is where the old version of a file is kept.
+func keptName(name, run string) string { return name + keptInfix + run }
+
+// ReplaceFile gives a file of the tree at root new content as above. What it had is
+// kept beside it and named in the result. Both names are relative to root and are
+// not followed through links.
+func ReplaceFile(root, name string, data []byte, run Run) (kept string, err error) {
+	if err := run.check(); err != nil {
+		return "", err
+	}
+	t, err := openTree(root)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	if err := realPath(t.fsys, name); err != nil {
+		return "", err
+	}
+	kept = keptName(name, run.ID)
+	return kept, t.replace(name, kept, data)
+}
+
+// PutBack mends the folder of a file whose replacing was cut short, and reports
+// whether it had to.
+func PutBack(root, name string) (mended bool, err error) {
+	t, err := openTree(root)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	if _, ok := cutShort(t.fsys, path.Dir(name), path.Base(name)); !ok {
+		return false, nil
+	}
+	return true, t.putBack(name)
+}
+
+func (t *tree) replace(name, kept string, data []byte) error {
+	dir, fresh := path.Dir(name), kept+newSuffix
+	if _, err := t.root.Lstat(kept); err == nil {
+		return fmt.Errorf("keep the old file: %s exists", kept)
+	}
+	if err := t.writeFile(dir, path.Base(fresh), data); err != nil {
+		return err
+	}
+	if err := t.copyRights(name, fresh); err != nil {
+		if t.step("remove", fresh) == nil {
+			_ = t.root.Remove(fresh)
+		}
+		return fmt.Errorf("give the new file the rights of the old one: %w", err)
+	}
+	if t.onFAT() {
+		return t.replaceOnFAT(name, kept, fresh)
+	}
+	if err := t.step("rename", name); err != nil {
+		return err
+	}
+	if err := renameNoReplace(t.root, name, kept); err != nil {
+		return fmt.Errorf("keep the old file: %w", err)
+	}
+	err := t.step("rename", fresh)
+	if err != nil {
+		return err
+	}
+	if err = renameNoReplace(t.root, fresh, name); err != nil {
+		err = fmt.Errorf("put the new file in place: %w", err)
+		return errors.Join(err, renameNoReplace(t.root, kept, name))
+	}
+	if err := t.syncDir(dir); err != nil {
+		return err
+	}
+	return t.flush()
+}
+
+func (t *tree) replaceOnFAT(name, kept, fresh string) error {
+	old, err := readWhole(t.fsys, name, maxHiveInMemory)
+	if err != nil {
+		return err
+	}
+	if err := t.writeFile(path.Dir(name), path.Base(kept), old); err != nil {
+		return fmt.Errorf("keep the old file: %w", err)
+	}
+	if copied, err := readWhole(t.fsys, kept, maxHiveInMemory); err != nil || !bytes.Equal(copied, old) {
+		return errors.Join(errors.New("keep the old file: its copy does not read back"), err)
+	}
+	if err := t.step("rename", fresh); err != nil {
+		return err
+	}
+	if err := t.root.Rename(fresh, name); err != nil {
+		return fmt.Errorf("put the new file in place: %w", err)
+	}
+	if err := t.syncDir(path.Dir(name)); err != nil {
+		return err
+	}
+	return t.flush()
+}
+
+// cutShort finds what the replacing of a file kept, if it was cut short between its
+// renames: the file is missing, its old and its new version are there.
+func cutShort(fsys fs.FS, dir, name string) (kept string, ok bool) {
+	if _, _, err := lookup(fsys, dir, name); !isNotExist(err) {
+		return "", false
+	}
+	entries, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		return "", false
+	}
+	for _, e := range entries {
+		old, isNew := strings.CutSuffix(e.Name(), newSuffix)
+		if !isNew || len(old) <= len(name)+len(keptInfix) || !sameName(old[:len(name)+len(keptInfix)], name+keptInfix) {
+			continue
+		}
+		if info, err := fs.Lstat(fsys, path.Join(dir, old)); err == nil && info.Mode().IsRegular() {
+			return path.Join(dir, old), true
+		}
+	}
+	return "", false
+}
+
+// putBack renames the old version of a file back.
+func (t *tree) putBack(name string) error {
+	kept, ok := cutShort(t.fsys, path.Dir(name), path.Base(name))
+	if !ok {
+		return nil
+	}
+	if err := t.move(kept, name); err != nil {
+		return err
+	}
+	if err := t.step("remove", kept+newSuffix); err != nil {
+		return err
+	}
+	_ = t.root.Remove(kept + newSuffix) // it would only lie about
+	return t.flush()
+}
