@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	xtsoracle "golang.org/x/crypto/xts"
@@ -88,15 +89,15 @@ func diffuse(t testing.TB, sector, tweak []byte, off int64) {
 func TestCiphers(t *testing.T) {
 	offsets := []int64{0, 4096, 1 << 20, 5<<40 + 12288}
 	for name, method := range methods {
-		for _, size := range []int{512, 4096} {
-			t.Run(fmt.Sprint(name, "/", size), func(t *testing.T) {
+		for _, size := range []int{512, 1024, 2048, 4096} {
+			test := func(t *testing.T, build func(uint16, []byte, int) (Cipher, error)) {
 				key := random(1, KeySize(method))
-				c, err := NewCipher(method, key, size)
+				c, err := build(method, key, size)
 				if err != nil {
 					t.Fatal(err)
 				}
 				for _, off := range offsets {
-					plain := random(2, 5*size)
+					plain := random(2, 21*size)
 					var want []byte
 					for i := 0; i < len(plain); i += size {
 						want = append(want, oracle(t, method, key, plain[i:i+size], off+int64(i))...)
@@ -119,26 +120,99 @@ func TestCiphers(t *testing.T) {
 						t.Fatalf("offset %d: does not encrypt in place", off)
 					}
 				}
-			})
+			}
+			t.Run(fmt.Sprint(name, "/", size), func(t *testing.T) { test(t, NewCipher) })
+			t.Run(fmt.Sprint(name, "/", size, "/plain"), func(t *testing.T) { test(t, newPlain) })
 		}
 	}
 }
 
-// TestXTSVector is vector 10 of IEEE 1619-2007, annex B: AES-256, data unit 255.
-func TestXTSVector(t *testing.T) {
-	key := unhex(t, "2718281828459045235360287471352662497757247093699959574966967627"+
-		"3141592653589793238462643383279502884197169399375105820974944592")
-	c, err := NewCipher(MethodXTS256, key, 512)
-	if err != nil {
-		t.Fatal(err)
+// TestNativeIsPlain compares this processor's cipher with the one that runs
+// everywhere, for every number of sectors around what is done at a time.
+func TestNativeIsPlain(t *testing.T) {
+	for name, method := range methods {
+		for _, size := range []int{512, 4096} {
+			key := random(3, KeySize(method))
+			native, err := NewCipher(method, key, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := newPlain(method, key, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprintf("%T", native) == fmt.Sprintf("%T", plain) {
+				t.Skipf("this processor has no instructions for %s", name)
+			}
+			src := random(4, 150*size)
+			got, want := make([]byte, len(src)), make([]byte, len(src))
+			for n := 0; n <= 150; n += 1 + n/20 {
+				for _, off := range []int64{0, int64(size) * 12345, 1<<45 + int64(size)} {
+					for _, step := range []struct {
+						what          string
+						native, plain func(dst, src []byte, off int64)
+					}{{"encrypt", native.Encrypt, plain.Encrypt}, {"decrypt", native.Decrypt, plain.Decrypt}} {
+						clear(got)
+						clear(want)
+						step.native(got[:n*size], src[:n*size], off)
+						step.plain(want[:n*size], src[:n*size], off)
+						if !bytes.Equal(got, want) {
+							t.Fatalf("%s/%d: %d sectors at offset %d %s to something else", name, size, n, off, step.what)
+						}
+					}
+				}
+			}
+		}
 	}
-	b := make([]byte, 512)
-	for i := range b {
-		b[i] = byte(i)
+}
+
+// TestXTSVectors are vectors of IEEE 1619-2007, annex B, by their numbers. Those with data units of less than a sector are
+// the start of one: blocks do not depend on later ones.
+func TestXTSVectors(t *testing.T) {
+	counting := make([]byte, 512)
+	for i := range counting {
+		counting[i] = byte(i)
 	}
-	c.Encrypt(b, b, 255*512)
-	if want := unhex(t, "1c3b3a102f770386e4836c99e370cf9bea00803f5e482357a4ae12d414a3e63b"); !bytes.Equal(b[:32], want) {
-		t.Errorf("got %x, want %x", b[:32], want)
+	fours := bytes.Repeat([]byte{0x44}, 32)
+	key4 := "2718281828459045235360287471352631415926535897932384626433832795"
+	for _, v := range []struct {
+		number int
+		key    string
+		unit   int64
+		plain  []byte // nil: what vector 4 encrypts to
+		want   string
+	}{
+		{1, strings.Repeat("00", 32), 0, make([]byte, 32), "917cf69ebd68b2ec9b9fe9a3eadda692cd43d2f59598ed858c02c2652fbf922e"},
+		{2, strings.Repeat("11", 16) + strings.Repeat("22", 16), 0x3333333333, fours, "c454185e6a16936e39334038acef838bfb186fff7480adc4289382ecd6d394f0"},
+		{3, "fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0" + strings.Repeat("22", 16), 0x3333333333, fours, "af85336b597afc1a900b2eb21ec949d292df4c047e0b21532186a5971a227a89"},
+		{4, key4, 0, counting, "27a7479befa1d476489f308cd4cfa6e2a96e4bbe3208ff25287dd3819616e89cc78cf7f5e543445f8333d8fa7f56000005279fa5d8b5e4ad40e736ddb4d35412"},
+		{5, key4, 1, nil, "264d3ca8512194fec312c8c9891f279fefdd608d0c027b60483a3fa811d65ee59d52d9e40ec5672d81532b38b6b089ce951f0f9c35590b8b978d175213f329bb"},
+		{10, "27182818284590452353602874713526624977572470936999595749669676273141592653589793238462643383279502884197169399375105820974944592", 0xff, counting,
+			"1c3b3a102f770386e4836c99e370cf9bea00803f5e482357a4ae12d414a3e63b5d31e276f8fe4a8d66b317f9ac683f44680a86ac35adfc3345befecb4bb188fd"},
+	} {
+		for name, build := range map[string]func(uint16, []byte, int) (Cipher, error){"native": NewCipher, "plain": newPlain} {
+			method := uint16(MethodXTS128)
+			if len(v.key) == 128 {
+				method = MethodXTS256
+			}
+			b := make([]byte, 512)
+			copy(b, v.plain)
+			if v.plain == nil {
+				c, err := build(method, unhex(t, v.key), 512)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Encrypt(b, counting, 0)
+			}
+			c, err := build(method, unhex(t, v.key), 512)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Encrypt(b, b, v.unit*512)
+			if want := unhex(t, v.want); !bytes.Equal(b[:len(want)], want) {
+				t.Errorf("vector %d, %s: got %x, want %x", v.number, name, b[:len(want)], want)
+			}
+		}
 	}
 }
 

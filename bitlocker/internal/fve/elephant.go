@@ -15,6 +15,12 @@ type elephant struct {
 }
 
 func (e *elephant) Encrypt(dst, src []byte, off int64) {
+	e.diffuse(dst, src, off)
+	e.cbc.Encrypt(dst, dst, off)
+}
+
+// diffuse is the part of encryption before AES-CBC.
+func (e *elephant) diffuse(dst, src []byte, off int64) {
 	key, words := make([]byte, 32), make([]uint32, e.size/4)
 	for ; len(src) > 0; off += int64(e.size) {
 		d, s := dst[:e.size], src[:e.size]
@@ -26,7 +32,6 @@ func (e *elephant) Encrypt(dst, src []byte, off int64) {
 		encryptA(words)
 		encryptB(words)
 		store(d, words)
-		e.cbc.Encrypt(d, d, off)
 		dst, src = dst[e.size:], src[e.size:]
 	}
 }
