@@ -215,3 +215,85 @@ func newNative(c Cipher, key []byte) Cipher {
 	}
 	return c
 }
+
+// hasSHA is not among what x/sys/cpu tells: bit 29 of leaf 7.
+var hasSHA = cpu.X86.HasSSE41 && cpu.X86.HasSSSE3 && cpuid7()>>29&1 == 1
+
+func cpuid7() (ebx uint32)
+
+//go:noescape
+func stretch1(lane *lane, count, rounds uint64)
+
+//go:noescape
+func stretch2(a, b *lane, count, rounds uint64)
+
+//go:noescape
+func stretch8(lanes *lanes8, count, rounds uint64)
+
+// stretchNative is the stretch by the processor's SHA instructions, if it has them.
+func stretchNative() func(l *lane, count, rounds uint64) {
+	if hasSHA {
+		return stretch1
+	}
+	return nil
+}
+
+// StretchLanes is how many stretches at a time are the least work each.
+func StretchLanes() int {
+	switch {
+	case hasSHA:
+		return 2
+	case hasAVX2:
+		return 8
+	}
+	return 1
+}
+
+func newMany(jobs []*Job) many {
+	switch {
+	case hasSHA && len(jobs) == 2:
+		return pair(newOneByOne(jobs))
+	case !hasSHA && hasAVX2 && len(jobs) > 1:
+		return newLanes8(jobs)
+	}
+	return newOneByOne(jobs)
+}
+
+// pair is two lanes: while an SHA instruction of one waits for its last one, there is time for the other.
+type pair oneByOne
+
+func (p pair) run(count, rounds uint64) { stretch2(p[0], p[1], count, rounds) }
+func (p pair) finish(jobs []*Job)       { oneByOne(p).finish(jobs) }
+
+// lanes8 is eight lanes as AVX2 has them: each row is one word of all.
+type lanes8 struct {
+	last, initial [8][8]uint32
+	salt          [4][8]uint32
+}
+
+func newLanes8(jobs []*Job) *lanes8 {
+	m := &lanes8{}
+	for i, l := range newOneByOne(jobs) {
+		for j, w := range l.initial {
+			m.initial[j][i] = w
+		}
+		for j, w := range l.salt {
+			m.salt[j][i] = w
+		}
+		*l = lane{}
+	}
+	return m
+}
+
+func (m *lanes8) run(count, rounds uint64) { stretch8(m, count, rounds) }
+
+func (m *lanes8) finish(jobs []*Job) {
+	for i, j := range jobs {
+		var l lane
+		for w := range l.last {
+			l.last[w] = m.last[w][i]
+		}
+		j.Key = l.key()
+	}
+	*m = lanes8{}
+}

@@ -30,6 +30,65 @@ func TestStretchFewRounds(t *testing.T) {
 	}
 }
 
+// TestStretchKinds compares all that may run with the standard library's SHA-256, in one piece and in several, from the
+// first count and across one where its second byte changes.
+func TestStretchKinds(t *testing.T) {
+	kinds := map[string]func(*lane, uint64, uint64){"plain": stretchPlain}
+	if native := stretchNative(); native != nil {
+		kinds["native"] = native
+	}
+	for name, run := range kinds {
+		for seed := range byte(20) {
+			got := newLane([32]byte(random(seed, 32)), [16]byte(random(seed+100, 16)))
+			want := *got
+			start := uint64(seed) * 65430
+			stretchLibrary(&want, start, 300)
+			run(got, start, 7)
+			run(got, start+7, 293)
+			if *got != want {
+				t.Errorf("%s: seed %d gives another key", name, seed)
+			}
+		}
+	}
+}
+
+// jobs makes stretches, each with another password and some with another salt.
+func jobs(n int) []*Job {
+	list := make([]*Job, n)
+	for i := range list {
+		list[i] = &Job{Initial: [32]byte(random(byte(i), 32)), Salt: [16]byte(random(byte(i/3), 16))}
+	}
+	return list
+}
+
+func TestStretchJobs(t *testing.T) {
+	for n := range 20 {
+		list := jobs(n)
+		const rounds = 700
+		var last int64
+		err := stretchJobs(context.Background(), list, rounds, func(done, total int64) {
+			if done <= last || total != int64(n)*rounds {
+				t.Errorf("%d jobs: progress %d of %d after %d", n, done, total, last)
+			}
+			last = done
+		})
+		if err != nil || last != int64(n)*rounds {
+			t.Errorf("%d jobs: progress ends at %d, error %v", n, last, err)
+		}
+		for i, j := range list {
+			want, err := stretch(context.Background(), j.Initial, j.Salt, rounds, nil)
+			if err != nil || j.Key != want {
+				t.Errorf("job %d of %d gives another key, %v", i, n, err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := StretchJobs(ctx, jobs(1), nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 func TestStretchProgressAndCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var seen []int64
@@ -131,9 +190,21 @@ func TestHashVectors(t *testing.T) {
 }
 
 func BenchmarkStretch(b *testing.B) {
-	for b.Loop() {
-		if _, err := Stretch(context.Background(), [32]byte{1}, [16]byte{2}, nil); err != nil {
-			b.Fatal(err)
-		}
+	kinds := map[string]func(*lane, uint64, uint64){"library": stretchLibrary, "plain": stretchPlain, "chosen": fastest()}
+	for name, run := range kinds {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				run(&lane{}, 0, StretchRounds)
+			}
+		})
 	}
+	b.Run("lanes", func(b *testing.B) {
+		list := jobs(StretchLanes())
+		for b.Loop() {
+			if err := StretchJobs(context.Background(), list, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(list)), "ns/stretch")
+	})
 }
