@@ -38,6 +38,13 @@ func lookup(fsys fs.FS, dir, name string) (string, fs.FileInfo, error) {
 	return "", nil, &fs.PathError{Op: "find", Path: exact, Err: fs.ErrNotExist}
 }
 
+// Lookup finds a file from the top of a volume as Windows would: in any case, and
+// not through links. The error is fs.ErrNotExist where there is none.
+func Lookup(fsys fs.FS, parts ...string) (string, error) {
+	p, _, err := lookupPath(fsys, ".", parts...)
+	return p, err
+}
+
 // lookupPath walks a slash-separated path with [lookup]. Every part but the last
 // must be a real directory: a link on the way is errLinked.
 func lookupPath(fsys fs.FS, dir string, parts ...string) (string, fs.FileInfo, error) {

@@ -45,6 +45,15 @@ func readHiveLogs(fsys fs.FS, name string) ([][]byte, error) {
 	return logs, nil
 }
 
+// ReadHive reads a hive file and its logs, for [hive.Load].
+func ReadHive(fsys fs.FS, name string) (data []byte, logs [][]byte, err error) {
+	if data, err = readWhole(fsys, name, maxHiveInMemory); err != nil {
+		return nil, nil, err
+	}
+	logs, err = readHiveLogs(fsys, name)
+	return data, logs, err
+}
+
 // readWhole reads a regular file of at most limit bytes.
 func readWhole(fsys fs.FS, name string, limit int64) ([]byte, error) {
 	f, info, err := openRegular(fsys, name)

@@ -31,6 +31,16 @@ const (
 // keptName is where the old version of a file is kept.
 func keptName(name, run string) string { return name + keptInfix + run }
 
+// KeptName is where [ReplaceFile] keeps the old version of a file.
+func KeptName(name string, run Run) string { return keptName(name, run.ID) }
+
+// IsCutShort reports whether the replacing of a file was cut short, so that the
+// file is missing for now ([PutBack]).
+func IsCutShort(fsys fs.FS, name string) bool {
+	_, ok := cutShort(fsys, path.Dir(name), path.Base(name))
+	return ok
+}
+
 // ReplaceFile gives a file of the tree at root new content as above. What it had is
 // kept beside it and named in the result. Both names are relative to root and are
 // not followed through links.
@@ -38,30 +48,47 @@ func ReplaceFile(root, name string, data []byte, run Run) (kept string, err erro
 	if err := run.check(); err != nil {
 		return "", err
 	}
-	t, err := openTree(root)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, t.close()) }()
-	if err := realPath(t.fsys, name); err != nil {
-		return "", err
-	}
-	kept = keptName(name, run.ID)
-	return kept, t.replace(name, kept, data)
+	kept = KeptName(name, run)
+	return kept, withTree(root, name, func(t *tree) error { return t.replace(name, kept, data) })
 }
 
 // PutBack mends the folder of a file whose replacing was cut short, and reports
 // whether it had to.
 func PutBack(root, name string) (mended bool, err error) {
+	err = withTree(root, name, func(t *tree) error {
+		if _, mended = cutShort(t.fsys, path.Dir(name), path.Base(name)); !mended {
+			return nil
+		}
+		return t.putBack(name)
+	})
+	return mended, err
+}
+
+// WriteFile makes a file of the tree at root appear whole or not at all.
+func WriteFile(root, name string, data []byte) error {
+	return withTree(root, name, func(t *tree) error { return t.writeFile(path.Dir(name), path.Base(name), data) })
+}
+
+// RemoveFile removes a file of the tree at root.
+func RemoveFile(root, name string) error {
+	return withTree(root, name, func(t *tree) error {
+		if err := t.root.Remove(name); err != nil {
+			return err
+		}
+		return t.syncDir(path.Dir(name))
+	})
+}
+
+func withTree(root, name string, use func(*tree) error) (err error) {
 	t, err := openTree(root)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	if _, ok := cutShort(t.fsys, path.Dir(name), path.Base(name)); !ok {
-		return false, nil
+	if err := realPath(t.fsys, name); err != nil {
+		return err
 	}
-	return true, t.putBack(name)
+	return use(t)
 }
 
 func (t *tree) replace(name, kept string, data []byte) error {
