@@ -41,10 +41,12 @@ const (
 	Stopped   State = "stopped"
 )
 
-// Status tells how far a stick is: Done of Total bytes within its state.
+// Status tells how far a stick is: Done of Total bytes within its state. With a final state comes the result; the
+// target is not used any more.
 type Status struct {
 	State       State
 	Done, Total int64
+	Result      *Result
 }
 
 // Result is what became of a stick. Err is nil for a good one, and matches ErrBad where the stick is at fault.
@@ -99,21 +101,22 @@ var ErrTooSmall = errors.New("too small")
 //
 // report, if not nil, is called by several goroutines with the index of a target and how far it is.
 func Write(ctx context.Context, s Source, targets []Target, report func(i int, s Status)) []Result {
+	if report == nil {
+		report = func(int, Status) {}
+	}
 	results := make([]Result, len(targets))
 	if err := checkExtents(s); err != nil {
 		for i := range results {
 			results[i].Err = err
+			report(i, Status{State: Failed, Result: &results[i]})
 		}
 		return results
-	}
-	if report == nil {
-		report = func(int, Status) {}
 	}
 	g := newGroup(ctx, s)
 	for i, t := range targets {
 		g.sticks = append(g.sticks, &stick{
 			group: g, target: t, joined: true, sums: make([]uint64, len(g.body)), result: &results[i],
-			report: func(state State, done, total int64) { report(i, Status{state, done, total}) },
+			report: func(state State, done, total int64) { report(i, Status{State: state, Done: done, Total: total}) },
 		})
 	}
 	g.fill(ringSize + len(targets))
@@ -125,7 +128,7 @@ func Write(ctx context.Context, s Source, targets []Target, report func(i int, s
 		wg.Go(func() {
 			results[i].Err = st.run(ctx)
 			g.leave(st)
-			report(i, Status{State: results[i].State()})
+			report(i, Status{State: results[i].State(), Result: &results[i]})
 		})
 	}
 	wg.Wait()

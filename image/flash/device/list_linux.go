@@ -86,7 +86,11 @@ func (t tree) describe(name, real string) Device {
 		d.SectorSize = 512
 	}
 	device := filepath.Join(real, "device")
-	d.Model = clean(text(filepath.Join(device, "vendor")) + " " + text(filepath.Join(device, "model")))
+	vendor := text(filepath.Join(device, "vendor"))
+	if strings.HasPrefix(vendor, "0x") {
+		vendor = "" // a number, for programs (virtio)
+	}
+	d.Model = clean(vendor + " " + text(filepath.Join(device, "model")))
 	d.Serial = clean(text(filepath.Join(device, "serial")))
 	if d.Serial == "" {
 		d.Serial = clean(text(filepath.Join(real, "serial"))) // virtio

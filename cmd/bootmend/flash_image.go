@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/bootmend/bootmend/image/flash"
+	"github.com/bootmend/bootmend/image/flash/device"
+)
+
+// flashImage is a finished image.
+type flashImage struct {
+	path  string
+	file  *os.File
+	plain flash.Source
+	bySize
+}
+
+// openFlashImage opens an image and refuses what would not start a machine.
+func openFlashImage(path string) (*flashImage, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	size, err := checkImage(f)
+	if err != nil {
+		f.Close()
+		var own *hinted
+		if errors.As(err, &own) {
+			return nil, withHint(fmt.Errorf("%s: %w", path, own.error), "%s", own.hint)
+		}
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &flashImage{path: path, file: f, plain: flash.Plain(f, size)}, nil
+}
+
+func (m *flashImage) Close() { m.file.Close() }
+
+// source fits the image to the device.
+func (m *flashImage) source(d device.Device) (flash.Source, error) {
+	return m.get(d, func() (flash.Source, error) {
+		if need := m.plain.Size(); d.Size < need {
+			return nil, fmt.Errorf("too small: %s, the image needs %s", device.Bytes(d.Size), device.Bytes(need))
+		}
+		return flash.Fit(m.plain, d.Size)
+	})
+}
+
+// bySize keeps the sources that were made, one for each size of device.
+type bySize struct {
+	mu   sync.Mutex
+	made map[[2]int64]flash.Source
+}
+
+func (b *bySize) get(d device.Device, plan func() (flash.Source, error)) (flash.Source, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := [2]int64{d.Size, int64(d.SectorSize)}
+	if s, ok := b.made[key]; ok {
+		return s, nil
+	}
+	s, err := plan()
+	if err != nil {
+		return nil, err
+	}
+	if b.made == nil {
+		b.made = map[[2]int64]flash.Source{}
+	}
+	b.made[key] = s
+	return s, nil
+}
+
+// containers are files that hold an image and are none.
+var containers = []struct{ magic, name, hint string }{
+	{"\x1f\x8b", "a gzip file", "unpack it first: gunzip"},
+	{"\xfd7zXZ\x00", "an xz file", "unpack it first: unxz"},
+	{"\x28\xb5\x2f\xfd", "a Zstandard file", "unpack it first: unzstd"},
+	{"BZh", "a bzip2 file", "unpack it first: bunzip2"},
+	{"PK\x03\x04", "a zip file", "unpack it first"},
+	{"7z\xbc\xaf\x27\x1c", "a 7-Zip file", "unpack it first"},
+	{"QFI\xfb", "a disk of a virtual machine (qcow2)", "make it raw: qemu-img convert -O raw"},
+	{"vhdxfile", "a disk of a virtual machine (VHDX)", "make it raw: qemu-img convert -O raw"},
+	{"KDMV", "a disk of a virtual machine (VMDK)", "make it raw: qemu-img convert -O raw"},
+	{"MSWIM\x00\x00\x00", "a WIM archive", "it goes into media, and is none"},
+}
+
+// checkImage looks at the beginning of an image: a stick that firmware starts from has a boot sector.
+func checkImage(f *os.File) (size int64, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if info.IsDir() {
+		return 0, withHint(errors.New("is a folder"), "name an image")
+	}
+	if size, err = f.Seek(0, io.SeekEnd); err != nil {
+		return 0, err
+	}
+	head := make([]byte, 512)
+	if n, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	} else if n == 0 {
+		return 0, withHint(errors.New("is empty"), "build it again")
+	}
+	for _, c := range containers {
+		if bytes.HasPrefix(head, []byte(c.magic)) {
+			return 0, withHint(errors.New("is "+c.name+", no image"), "%s", c.hint)
+		}
+	}
+	if head[510] != 0x55 || head[511] != 0xaa {
+		return 0, withHint(errors.New("has no boot sector: a stick with it would start no machine"),
+			`name an image of a stick, or an ISO that is made for sticks too, such as those of "bootmend build"`)
+	}
+	return size, nil
+}
