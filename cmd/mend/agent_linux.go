@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootmend/bootmend/bitlocker"
-	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/attach"
 	"github.com/bootmend/bootmend/remediate/disk"
@@ -51,6 +49,8 @@ type agent struct {
 	firstSeen map[string]time.Time
 	disks     int
 	volumes   []*volume
+	// keys is all that may open volumes.
+	keys keyring
 	// broken are volumes that can't even be looked at.
 	broken []verdict
 	// guarded are disks that the kernel refuses writes to because it was told to here.
@@ -63,11 +63,11 @@ type agent struct {
 func work() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
 	defer stop()
-	a := &agent{con: openConsole(), seen: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{}}
+	a := &agent{con: openConsole(), seen: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{}, keys: newKeyring()}
 	defer func() {
 		if p := recover(); p != nil {
 			a.con.note(red, "bootmend met a defect of its own: %v", p)
-			a.con.print(strings.ReplaceAll(string(debug.Stack()), "\n", "\r\n"))
+			a.con.print(strings.ReplaceAll(stack(), "\n", "\r\n"))
 			a.con.drain()
 			os.Exit(1)
 		}
@@ -130,7 +130,7 @@ func (a *agent) complete(waited time.Duration) bool {
 	switch {
 	case a.media == nil && a.boot.mediaID != "":
 		patience = mediaPatience
-	case len(a.volumes) == 0 || a.pending():
+	case len(a.volumes) == 0 || a.pending() || a.keys.wantsIdentity():
 		patience = diskPatience
 	}
 	return waited > patience && a.drivers.quiet(settleTime) || waited > hangPatience
@@ -152,6 +152,7 @@ func (a *agent) scan(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	a.forgetPulled(blocks)
 	partitioned := map[string]bool{}
 	for _, b := range blocks {
 		partitioned[b.Disk] = partitioned[b.Disk] || b.Partition > 0
@@ -168,6 +169,17 @@ func (a *agent) scan(ctx context.Context) {
 			b.HardwareReadOnly = false
 		}
 		a.inspect(ctx, b, partitioned[b.Name])
+	}
+}
+
+// forgetPulled lets a stick be looked at again that is pulled and plugged in anew, maybe with other files.
+func (a *agent) forgetPulled(blocks []attach.Block) {
+	for name := range a.seen {
+		if !slices.ContainsFunc(blocks, func(b attach.Block) bool { return b.Name == name }) {
+			delete(a.seen, name)
+			delete(a.firstSeen, name)
+			delete(a.guarded, name)
+		}
 	}
 }
 
@@ -199,6 +211,9 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 			return
 		}
 	}
+	if kind == disk.FAT || kind == disk.ExFAT {
+		a.useStick(ctx, b, kind)
+	}
 	if b.Partition == 0 && !strings.HasPrefix(b.Name, "sr") {
 		a.disks++
 		a.con.line("Disk %s: %s, %s", b.Name, b.Model, sizeText(b.Size))
@@ -229,7 +244,7 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 		a.con.line("  note: %s", problem)
 	}
 	if a.media != nil {
-		v.search(ctx, a.media)
+		v.search(ctx, a.keys.sources)
 	}
 }
 
@@ -243,86 +258,116 @@ func (a *agent) useMedia(ctx context.Context, m *media) {
 		a.con.note(red, "%s", note)
 		a.log.Errorf("reading the media", "%s", note)
 	}
-	if m.keys != nil {
-		a.con.line("Media %s with %s", m.block.Name, count(len(m.keys.Entries), "recovery key"))
+	if m.keys.any() {
+		a.con.line("Media %s with %s", m.block.Name, &m.keys)
 	} else {
 		a.con.line("Media %s, without recovery keys", m.block.Name)
 	}
+	a.takeKeys(ctx, m.keys)
 	a.search(ctx)
+}
+
+// useStick looks for keys on a stick, or any other small file system, that is not the medium.
+func (a *agent) useStick(ctx context.Context, b attach.Block, kind disk.Kind) {
+	found := readStick(b, kind, a.drivers.load)
+	if found.any() {
+		a.con.line("Stick %s with %s", b.Name, &found)
+	}
+	a.takeKeys(ctx, found)
 }
 
 // search begins to look for the keys of all volumes that wait for one.
 func (a *agent) search(ctx context.Context) {
 	for _, v := range a.volumes {
-		if v.meta != nil && v.unlocking == nil {
-			v.search(ctx, a.media)
+		if v.meta != nil && v.key == nil && v.unlocking == nil && (!v.searched || v.tried < len(a.keys.sources)) {
+			v.search(ctx, a.keys.sources)
 		}
 	}
 }
 
-// search runs beside everything else: deriving a key takes longer than loading all drivers.
-func (v *volume) search(ctx context.Context, m *media) {
-	var list *keys.List
-	if m != nil {
-		list = m.keys
-	}
+// search tries the sources that have not been tried yet. It runs beside everything else: deriving a key takes longer
+// than loading all drivers.
+func (v *volume) search(ctx context.Context, sources []keySource) {
+	untried := sources[v.tried:]
+	v.tried, v.searched = len(sources), true
 	outcome := make(chan unlocked, 1)
 	v.unlocking = outcome
-	go func() { outcome <- v.findKey(ctx, list) }()
+	go func() { outcome <- v.findKey(ctx, untried) }()
 }
 
 // healAll works on every volume: first those that open by themselves, then those that need a person.
 func (a *agent) healAll(ctx context.Context) []verdict {
 	verdicts := slices.Clone(a.broken)
 	var waiting []*volume
-	a.scan(ctx) // late devices
-	for i := 0; i < len(a.volumes); i++ {
-		v := a.volumes[i]
-		if v.meta != nil && v.key == nil {
-			a.con.line("Unlocking %s ...", v.title())
-			if err := a.awaitKey(ctx, v); err != nil {
-				waiting = append(waiting, v)
-				continue
+	next := 0
+	openAll := func() {
+		a.scan(ctx) // late devices
+		for ; next < len(a.volumes); next++ {
+			v := a.volumes[next]
+			if v.meta != nil && v.key == nil {
+				a.con.line("Unlocking %s ...", v.title())
+				if err := a.awaitKey(ctx, v); err != nil {
+					waiting = append(waiting, v)
+					continue
+				}
 			}
+			verdicts = append(verdicts, a.healOne(ctx, v))
+			a.scan(ctx)
 		}
-		verdicts = append(verdicts, a.healOne(ctx, v))
-		a.scan(ctx)
 	}
-	for _, v := range waiting {
-		if v.looksLikeData() && anyWindows(verdicts) {
-			a.con.line("%s stays locked: there is no key for it, and it is not the Windows volume.", v.title())
-			continue
-		}
-		if err := a.askKey(ctx, v); err != nil {
-			text := fmt.Sprintf("%s is locked and no key was given. Wanted: key ID %s", v.title(), strings.Join(v.recoveryIDs(), " or "))
-			if len(v.recoveryIDs()) == 0 {
-				text = fmt.Sprintf("%s is locked and has no recovery password. Its protectors: %s", v.title(), protectorList(v.meta))
-			}
-			a.log.Add(remediate.UnlockEvent{Device: v.Device, Reason: text})
-			verdicts = append(verdicts, verdict{locked, v, text})
-			continue
-		}
-		verdicts = append(verdicts, a.healOne(ctx, v))
+	openAll()
+	for i := 0; i < len(waiting); i++ {
+		verdicts = a.healWaiting(ctx, waiting[i], verdicts)
+		openAll()
 	}
 	return verdicts
 }
 
-// awaitKey waits for the search that began when the volume was found.
-func (a *agent) awaitKey(ctx context.Context, v *volume) error {
-	if v.unlocking == nil {
-		v.search(ctx, a.media)
+// healWaiting asks for the key of a volume that nothing opened so far.
+func (a *agent) healWaiting(ctx context.Context, v *volume, verdicts []verdict) []verdict {
+	err := errSkip
+	if v.undecided(a.keys.sources) {
+		err = a.awaitKey(ctx, v) // something has turned up for another volume
 	}
-	select {
-	case u := <-v.unlocking:
-		v.unlocking = nil
-		err := v.take(u)
-		if err != nil && !errors.Is(err, errSkip) {
-			a.con.note(red, "  %s", oneLine(err))
-			a.log.Add(remediate.UnlockEvent{Device: v.Device, Source: "key list", Reason: oneLine(err)})
+	if err != nil && v.looksLikeData() && anyWindows(verdicts) {
+		a.con.line("%s stays locked: there is no key for it, and it is not the Windows volume.", v.title())
+		return verdicts
+	}
+	if err != nil {
+		err = a.askKey(ctx, v)
+	}
+	if err != nil {
+		text := fmt.Sprintf("%s is locked and no key was given. Wanted: key ID %s", v.title(), strings.Join(v.recoveryIDs(), " or "))
+		if len(v.recoveryIDs()) == 0 {
+			text = fmt.Sprintf("%s is locked and has no recovery password. Its protectors: %s", v.title(), protectorList(v.meta))
 		}
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+		a.log.Add(remediate.UnlockEvent{Device: v.Device, Reason: text})
+		return append(verdicts, verdict{locked, v, text})
+	}
+	return append(verdicts, a.healOne(ctx, v))
+}
+
+// awaitKey waits for the search that began when the volume was found, and for those that what has turned up since
+// gives reason to.
+func (a *agent) awaitKey(ctx context.Context, v *volume) error {
+	for {
+		if v.unlocking == nil {
+			v.search(ctx, a.keys.sources)
+		}
+		select {
+		case u := <-v.unlocking:
+			v.unlocking = nil
+			err := v.take(u)
+			if err != nil && !errors.Is(err, errSkip) {
+				a.con.note(red, "  %s", oneLine(err))
+				a.log.Add(remediate.UnlockEvent{Device: v.Device, Source: "key list", Reason: oneLine(err)})
+			}
+			if err == nil || v.tried == len(a.keys.sources) {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

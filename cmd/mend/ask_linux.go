@@ -4,72 +4,259 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/remediate"
 )
 
-// errSkip means that there is no key for a volume: none was found, or the person passes.
-var errSkip = errors.New("no key was given")
+var (
+	// errSkip means that there is no key for a volume: none was found, or the person passes.
+	errSkip = errors.New("no key was given")
+	// errAgain means that something has changed while a person was asked: look again before asking on.
+	errAgain = errors.New("something has turned up")
+	// errPassword means that the person would rather type the volume's password than a recovery key.
+	errPassword = errors.New("a password is typed instead")
+)
 
-// askKey asks the person for the volume's recovery key until one opens it, or the person passes.
+// askKey asks the person until the volume is open, or the person passes: for the passphrase of a vault if there is
+// one, then for what opens the volume itself. A stick that is plugged in meanwhile is used.
 func (a *agent) askKey(ctx context.Context, v *volume) error {
-	if len(v.recoveryIDs()) == 0 {
+	for {
+		err := a.askOnce(ctx, v)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+		if v.undecided(a.keys.sources) {
+			if err := a.awaitKey(ctx, v); err == nil || ctx.Err() != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (a *agent) askOnce(ctx context.Context, v *volume) error {
+	recovery, password, startup := v.recoveryIDs(), v.protectorIDs(bitlocker.ProtectorPassword), v.protectorIDs(bitlocker.ProtectorExternalKey)
+	if len(recovery)+len(password)+len(startup) == 0 {
 		return errSkip
 	}
-	for {
-		a.con.line("")
-		a.con.note(bold, "Recovery key for %s", v.title())
-		for _, id := range v.recoveryIDs() {
-			a.con.line("  key ID %s", id)
-		}
-		a.con.line("Type its 48 digits; dashes are not needed. S skips this volume.")
-		a.con.beep()
-		password, err := a.readKey(ctx)
+	if vaults := a.keys.withPassphrase(); len(vaults) > 0 && !a.keys.passed {
+		return a.askPassphrase(ctx, vaults)
+	}
+	a.con.line("")
+	switch {
+	case len(recovery) > 0:
+		return a.askRecovery(ctx, v, len(password) > 0)
+	case len(password) > 0:
+		return a.askPassword(ctx, v)
+	}
+	a.con.note(bold, "%s needs the startup key %s.BEK", v.title(), strings.Join(startup, ".BEK or "))
+	a.con.line("Plug in the stick that it is on. S skips this volume.")
+	a.con.beep()
+	for a.con.forget(); ; {
+		b, err := a.keyPress(ctx, func() string { return "" })
 		if err != nil {
 			return err
-		}
-		a.con.print("Unlocking ...")
-		err = a.tryTyped(ctx, v, password)
-		a.con.line("")
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, bitlocker.ErrWrongKey) {
-			return err
-		}
-		a.con.note(red, "This key is well formed but does not open this volume. Compare the key ID, then type the key that belongs to it.")
-		a.log.Add(remediate.UnlockEvent{Device: v.Device, Source: "typed key", Reason: "the key does not open this volume"})
-	}
-}
-
-// tryTyped derives the key with a sign of life: the derivation takes a second on a PC and longer on old ones.
-func (a *agent) tryTyped(ctx context.Context, v *volume, password bitlocker.RecoveryPassword) error {
-	done := make(chan unlocked, 1)
-	go func() { done <- v.tryPassword(ctx, password) }()
-	for {
-		select {
-		case u := <-done:
-			return v.take(u)
-		case <-time.After(2 * time.Second):
-			a.con.print(".")
-		}
-	}
-}
-
-func (a *agent) readKey(ctx context.Context) (bitlocker.RecoveryPassword, error) {
-	var entry keyEntry
-	a.con.forget()
-	a.con.print("  key: ")
-	for !entry.done() {
-		b, err := a.con.key(ctx)
-		if err != nil {
-			return bitlocker.RecoveryPassword{}, err
 		}
 		if b|0x20 == 's' {
+			return errSkip
+		}
+	}
+}
+
+// freeTries is how many wrong passphrases cost nothing but time to type them. There is no limit: a machine that has
+// locked a technician out is worse than one that can be guessed at, slowly, by who holds the stick.
+const freeTries = 3
+
+// askPassphrase asks once for the passphrase of the vaults that lie on the media.
+func (a *agent) askPassphrase(ctx context.Context, vaults []sealedVault) error {
+	a.con.line("")
+	a.con.note(bold, "The %s is sealed", vaults[0].name)
+	a.con.line("Type its passphrase and press Enter, or plug in a stick with keys. Enter alone: type the 48 digits of the recovery key instead.")
+	a.con.line("The keyboard counts as an American one: Tab shows on the screen what is typed.")
+	a.con.beep()
+	passphrase, err := a.readSecret(ctx, "  passphrase: ")
+	if err != nil {
+		return err
+	}
+	if passphrase == "" {
+		a.keys.passed = true
+		return errAgain
+	}
+	a.con.print("Opening ...")
+	attempts := withDots(a.con, func() []attempt { return tryPassphrase(vaults, passphrase) })
+	a.con.line("")
+	wrong := true
+	for _, t := range attempts {
+		if errors.Is(t.err, vault.ErrPassphrase) {
+			continue
+		}
+		wrong = false
+		a.settle(t.sealedVault, t.opened, t.err)
+	}
+	if !wrong {
+		a.keys.wrong = 0
+		return errAgain
+	}
+	a.keys.wrong++
+	a.con.note(red, "This passphrase is wrong.")
+	a.log.Errorf("opening the "+vaults[0].name, "wrong passphrase")
+	if pause := delay(a.keys.wrong); pause > 0 {
+		a.con.line("The next try is in %s.", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return errAgain
+}
+
+// delay is how long the next passphrase has to wait after so many wrong ones.
+func delay(wrong int) time.Duration {
+	if wrong < freeTries {
+		return 0
+	}
+	return min(5*time.Second<<min(wrong-freeTries, 10), time.Minute)
+}
+
+// askRecovery asks for the volume's recovery key.
+func (a *agent) askRecovery(ctx context.Context, v *volume, hasPassword bool) error {
+	a.con.note(bold, "Recovery key for %s", v.title())
+	for _, id := range v.recoveryIDs() {
+		a.con.line("  key ID %s", id)
+	}
+	for _, s := range a.keys.sealed {
+		if !s.WantsPassphrase() {
+			a.con.line("The %s opens as soon as the stick with its identity is plugged in. Or:", s.name)
+		}
+	}
+	also := ""
+	if hasPassword {
+		also = " P types the volume's password instead."
+	}
+	a.con.line("Type its 48 digits; dashes are not needed. S skips this volume.%s A stick with the key may be plugged in, too.", also)
+	a.con.beep()
+	password, err := a.readKey(ctx, hasPassword)
+	if errors.Is(err, errPassword) {
+		return a.askPassword(ctx, v)
+	}
+	if err != nil {
+		return err
+	}
+	return a.tryTyped(v, "This key is well formed but does not open this volume. Compare the key ID, then type the key that belongs to it.",
+		func() unlocked { return v.tryRecovery(ctx, password) })
+}
+
+// askPassword asks for the password that a user has chosen for a data volume.
+func (a *agent) askPassword(ctx context.Context, v *volume) error {
+	a.con.note(bold, "Password of %s", v.title())
+	a.con.line("Type it and press Enter; Enter alone goes back. The keyboard counts as an American one: Tab shows on the screen what is typed.")
+	password, err := a.readSecret(ctx, "  password: ")
+	if err != nil {
+		return err
+	}
+	if password == "" {
+		if len(v.recoveryIDs()) == 0 {
+			return errSkip
+		}
+		return errAgain
+	}
+	return a.tryTyped(v, "This password does not open the volume.", func() unlocked { return v.tryPassword(ctx, password) })
+}
+
+// tryTyped opens the volume with what was typed; wrong is said where it does not fit.
+func (a *agent) tryTyped(v *volume, wrong string, try func() unlocked) error {
+	a.con.print("Unlocking ...")
+	u := withDots(a.con, try)
+	a.con.line("")
+	err := v.take(u)
+	if !errors.Is(err, bitlocker.ErrWrongKey) {
+		return err
+	}
+	a.con.note(red, "%s", wrong)
+	a.log.Add(remediate.UnlockEvent{Device: v.Device, Source: "typed key", Reason: "what was typed does not open this volume"})
+	return errAgain
+}
+
+// withDots shows a sign of life while something works that takes a second on a PC and longer on old ones.
+func withDots[T any](con *console, work func() T) T {
+	done := make(chan T, 1)
+	go func() { done <- work() }()
+	for {
+		select {
+		case result := <-done:
+			return result
+		case <-time.After(2 * time.Second):
+			con.print(".")
+		}
+	}
+}
+
+// lookPeriod is how often devices are looked at while a question is on the screen, beside when the kernel tells.
+const lookPeriod = time.Second
+
+// keyPress waits for a key. Devices that appear meanwhile are looked at: the error is errAgain if they brought keys.
+// Otherwise, prompt is what the person has to see again if the look had something to tell.
+func (a *agent) keyPress(ctx context.Context, prompt func() string) (byte, error) {
+	for {
+		select {
+		case b := <-a.con.keys:
+			return b, nil
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-a.drivers.appeared:
+		case <-time.After(lookPeriod):
+		}
+		before := a.keys.changes
+		a.con.open = true
+		a.scan(ctx)
+		told := !a.con.open
+		a.con.open = false
+		if a.keys.changes > before {
+			return 0, errAgain
+		}
+		if told {
+			a.con.print(prompt())
+		}
+	}
+}
+
+// readSecret reads a line that does not show.
+func (a *agent) readSecret(ctx context.Context, prompt string) (string, error) {
+	var entry secretEntry
+	a.con.forget()
+	a.con.print(prompt)
+	for !entry.ended {
+		b, err := a.keyPress(ctx, func() string { return prompt + entry.stars() })
+		if err != nil {
+			_ = entry.take()
 			a.con.line("")
-			return bitlocker.RecoveryPassword{}, errSkip
+			return "", err
+		}
+		a.con.echo(entry.feed(b))
+	}
+	return entry.take(), nil
+}
+
+func (a *agent) readKey(ctx context.Context, hasPassword bool) (bitlocker.RecoveryPassword, error) {
+	const prompt = "  key: "
+	var entry keyEntry
+	a.con.forget()
+	a.con.print(prompt)
+	for !entry.done() {
+		b, err := a.keyPress(ctx, func() string { return prompt + entry.shown() })
+		if err == nil && b|0x20 == 's' {
+			err = errSkip
+		}
+		if err == nil && b|0x20 == 'p' && hasPassword {
+			err = errPassword
+		}
+		if err != nil {
+			a.con.line("")
+			return bitlocker.RecoveryPassword{}, err
 		}
 		echo, bell := entry.feed(b)
 		a.con.print(echo)

@@ -18,6 +18,8 @@ import (
 type console struct {
 	keys  chan byte
 	terms []*terminal
+	// open is set while a person types: what is told then begins on a line of its own, and clears it.
+	open bool
 }
 
 type terminal struct {
@@ -135,6 +137,19 @@ func (c *console) print(s string) {
 	}
 }
 
+// echo shows what a person types, which may differ between the screen and the serial lines.
+func (c *console) echo(screen, serial string) {
+	for _, t := range c.terms {
+		s := serial
+		if t.screen {
+			s = screen
+		}
+		if s != "" {
+			t.print(s)
+		}
+	}
+}
+
 // line prints one line of text.
 func (c *console) line(format string, args ...any) { c.note("", format, args...) }
 
@@ -158,6 +173,10 @@ const (
 
 // note prints one line that must be seen, in a colour.
 func (c *console) note(colour, format string, args ...any) {
+	if c.open {
+		c.open = false
+		c.print("\r\n")
+	}
 	text := harmless(fmt.Sprintf(format, args...))
 	for _, t := range c.terms {
 		shown := wrap(text, t.width())

@@ -245,6 +245,7 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 func (a *agent) again(ctx context.Context) {
 	unlocked := a.volumes
 	a.media, a.disks, a.volumes, a.broken = nil, 0, nil, nil
+	a.keys.forget()
 	a.seen, a.firstSeen = map[string]bool{}, map[string]time.Time{}
 	a.discover(ctx)
 	for _, v := range a.volumes {
@@ -263,6 +264,7 @@ func (a *agent) end(action config.Action) {
 			v.key.Wipe()
 		}
 	}
+	a.keys.wipe()
 	unix.Sync()
 	a.con.drain()
 	command := unix.LINUX_REBOOT_CMD_RESTART

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"strings"
 
@@ -34,6 +35,20 @@ func readIdentity() remediate.Identity {
 		UUID:   field("product_uuid"),
 		Model:  strings.TrimSpace(field("sys_vendor") + " " + field("product_name")),
 	}
+}
+
+// availableMemory is how many bytes may still be used; 0 where the kernel does not say.
+func availableMemory() int64 {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(data), "MemAvailable:")
+	var kib int64
+	if _, err := fmt.Sscan(after, &kib); err != nil {
+		return 0
+	}
+	return kib << 10
 }
 
 func describe(id remediate.Identity) string {

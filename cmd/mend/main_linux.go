@@ -42,6 +42,9 @@ func supervise() {
 	for crashes := 0; ; {
 		worker := exec.Command("/proc/self/exe", workerArg)
 		worker.Stdout, worker.Stderr = os.Stdout, os.Stderr
+		// Go's own traces show arguments, and with them pieces of keys. Nothing else of the environment is used: the
+		// kernel puts words of its command line there.
+		worker.Env = []string{"GOTRACEBACK=none"}
 		ended := make(chan error, 1)
 		if err := worker.Start(); err != nil {
 			ended <- err

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootmend/bootmend/assets"
-	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/attach"
@@ -23,7 +22,7 @@ import (
 type media struct {
 	block  attach.Block
 	config config.Config
-	keys   *keys.List
+	keys   keyFiles
 	packs  []*remediate.Pack
 	// badRules counts rule packs that could not be read: what they would have healed is not known.
 	badRules int
@@ -88,30 +87,8 @@ func (m *media) read() {
 		m.config.DryRun, m.config.OnSuccess = true, config.Wait
 		m.note("%s cannot be read: %v. Nothing will be changed.", config.Path, err)
 	}
-	m.readKeys()
+	m.keys = readKeyFiles(mediaDir, "the media")
 	m.readRules()
-}
-
-func (m *media) readKeys() {
-	const name = "bootmend/keys.csv"
-	f, err := os.Open(filepath.Join(mediaDir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err != nil {
-		m.note("%s cannot be read: %v", name, err)
-		return
-	}
-	defer f.Close()
-	list, err := keys.ReadCSV(f, name)
-	if err != nil {
-		m.note("%s: %v", name, err)
-		return
-	}
-	m.keys = list
-	for _, p := range list.Problems {
-		m.note("%s line %d: %s; the other lines are used", name, p.Line, p.Reason)
-	}
 }
 
 // readRules reads the media's rule packs; media without any use the packaged ones. A pack that cannot be read

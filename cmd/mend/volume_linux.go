@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/bootmend/bootmend/bitlocker"
-	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/remediate/attach"
 	"github.com/bootmend/bootmend/remediate/disk"
 )
@@ -23,6 +22,9 @@ type volume struct {
 	key    *bitlocker.VolumeKey
 	method string
 	keyID  string
+	// tried is how many of the keyring's sources have been tried or are being tried; searched, whether any search began.
+	tried    int
+	searched bool
 	// unlocking delivers the outcome of the search for a key that began when the volume was found.
 	unlocking chan unlocked
 }
@@ -39,6 +41,11 @@ type unlocked struct {
 func (v *volume) take(u unlocked) error {
 	v.key, v.method, v.keyID = u.key, u.method, u.keyID
 	return u.err
+}
+
+// undecided reports whether there are keys for the volume that have not been tried to the end.
+func (v *volume) undecided(sources []keySource) bool {
+	return v.unlocking != nil || v.tried < len(sources)
 }
 
 // title is what a person knows the volume by.
@@ -85,9 +92,9 @@ func identify(b attach.Block) (*volume, disk.Kind, error) {
 	return nil, kind, nil
 }
 
-// findKey looks for a key where no person is needed: a clear key on the volume, then the key list. It runs
-// beside everything else and changes nothing of the volume.
-func (v *volume) findKey(ctx context.Context, list *keys.List) unlocked {
+// findKey looks for a key where no person is needed: a clear key on the volume, then the sources in their order. It
+// runs beside everything else and changes nothing of the volume.
+func (v *volume) findKey(ctx context.Context, sources []keySource) unlocked {
 	key, protector, err := v.meta.UnlockClearKey()
 	if err == nil {
 		u := unlocked{key: key, method: "clear key (protection is suspended)"}
@@ -96,25 +103,35 @@ func (v *volume) findKey(ctx context.Context, list *keys.List) unlocked {
 		}
 		return u
 	}
+	failure := errSkip
 	if !errors.Is(err, bitlocker.ErrNoProtector) {
-		return unlocked{err: fmt.Errorf("the clear key on the volume: %w", err)}
+		failure = fmt.Errorf("the clear key on the volume: %w", err)
 	}
-	if list == nil {
-		return unlocked{err: errSkip}
+	for _, source := range sources {
+		key, protector, err := source.Unlock(ctx, v.meta)
+		if err == nil {
+			return unlocked{key: key, method: source.name, keyID: protector.ID.String()}
+		}
+		if !errors.Is(err, bitlocker.ErrNoProtector) { // otherwise its keys are other machines'
+			failure = fmt.Errorf("%s: %w", source.name, err)
+		}
 	}
-	key, protector, err = list.Unlock(ctx, v.meta)
-	if errors.Is(err, bitlocker.ErrNoProtector) {
-		return unlocked{err: errSkip} // the list is of other machines
-	}
-	if err != nil {
-		return unlocked{err: err}
-	}
-	return unlocked{key: key, method: "key list on the media", keyID: protector.ID.String()}
+	return unlocked{err: failure}
 }
 
-// tryPassword derives the volume's key from the recovery password that a person typed.
-func (v *volume) tryPassword(ctx context.Context, password bitlocker.RecoveryPassword) unlocked {
-	key, protector, err := v.meta.UnlockRecovery(ctx, password, nil)
+// tryRecovery derives the volume's key from the recovery password that a person typed.
+func (v *volume) tryRecovery(ctx context.Context, password bitlocker.RecoveryPassword) unlocked {
+	return fromPerson(v.meta.UnlockRecovery(ctx, password, nil))
+}
+
+// tryPassword derives it from the password that a user of a data volume has chosen.
+func (v *volume) tryPassword(ctx context.Context, password string) unlocked {
+	u := fromPerson(v.meta.UnlockPassword(ctx, password))
+	u.method = "typed password"
+	return u
+}
+
+func fromPerson(key *bitlocker.VolumeKey, protector *bitlocker.Protector, err error) unlocked {
 	if err != nil {
 		return unlocked{err: err}
 	}
@@ -122,10 +139,12 @@ func (v *volume) tryPassword(ctx context.Context, password bitlocker.RecoveryPas
 }
 
 // recoveryIDs are the key IDs that a helpdesk would have to look for.
-func (v *volume) recoveryIDs() []string {
+func (v *volume) recoveryIDs() []string { return v.protectorIDs(bitlocker.ProtectorRecoveryPassword) }
+
+func (v *volume) protectorIDs(kind bitlocker.ProtectorKind) []string {
 	var ids []string
 	for _, p := range v.meta.Protectors {
-		if p.Kind == bitlocker.ProtectorRecoveryPassword {
+		if p.Kind == kind {
 			ids = append(ids, p.ID.String())
 		}
 	}

@@ -25,6 +25,7 @@ var (
 	// Windows still checks the volume on its next start.
 	NTFSForce = FS{"ntfs3", "iocharset=utf8,force"}
 	FAT       = FS{"vfat", "utf8,flush"}
+	ExFAT     = FS{"exfat", "iocharset=utf8"}
 	ISO9660   = FS{"iso9660", ""}
 )
 
