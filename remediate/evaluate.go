@@ -21,6 +21,14 @@ import (
 // whose top directory cannot be read. Places further down that cannot be read are
 // the plan's Problems.
 func Evaluate(ctx context.Context, fsys fs.FS, packs []*Pack, policy Policy) (*Plan, error) {
+	e, err := evaluate(ctx, fsys, packs, policy)
+	if err != nil {
+		return nil, err
+	}
+	return e.plan, nil
+}
+
+func evaluate(ctx context.Context, fsys fs.FS, packs []*Pack, policy Policy) (*evaluation, error) {
 	policy, err := ParsePolicy(string(policy))
 	if err != nil {
 		return nil, err
@@ -35,6 +43,7 @@ func Evaluate(ctx context.Context, fsys fs.FS, packs []*Pack, policy Policy) (*P
 	if e.roots, err = windowsRoots(fsys); err != nil {
 		return nil, err
 	}
+	e.plan.roots = e.roots
 	for _, pack := range packs {
 		e.plan.Packs = append(e.plan.Packs, PackRef{ID: pack.ID, Title: pack.Title, SHA256: pack.SHA256})
 		for i := range pack.Rules {
@@ -52,7 +61,8 @@ func Evaluate(ctx context.Context, fsys fs.FS, packs []*Pack, policy Policy) (*P
 	}
 	e.putBack()
 	e.finish()
-	return e.plan, nil
+	e.plan.Measure(packs, nil)
+	return e, nil
 }
 
 type evaluation struct {
@@ -134,7 +144,7 @@ func (e *evaluation) matches(dir, segment, name string) bool {
 	if matchName(segment, name) {
 		return true
 	}
-	return dir == "." && sameName(segment, "Windows") && slices.Contains(e.roots, name)
+	return dir == "." && sameName(segment, windowsName) && slices.Contains(e.roots, name)
 }
 
 // isOwn reports whether a directory is bootmend's own on this volume; what lies

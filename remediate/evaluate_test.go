@@ -18,7 +18,7 @@ import (
 func TestEvaluateIncident(t *testing.T) {
 	root := makeTree(t, incident())
 	before := snapshot(t, root)
-	plan := evaluate(t, root, FaultyOnly)
+	plan := evaluateTree(t, root, FaultyOnly)
 
 	want := []string{
 		driversDir + "/C-00000291-00000000-00000031.sys",
@@ -54,7 +54,7 @@ func TestEvaluateIncident(t *testing.T) {
 }
 
 func TestEvaluateAllMatchingKeepsTheDecoy(t *testing.T) {
-	plan := evaluate(t, makeTree(t, incident()), AllMatching)
+	plan := evaluateTree(t, makeTree(t, incident()), AllMatching)
 	if len(plan.Actions) != 3 || !strings.HasSuffix(plan.Actions[2].Path, "33.sys") {
 		t.Errorf("actions %q", actionPaths(plan))
 	}
@@ -89,7 +89,7 @@ func TestEvaluateCases(t *testing.T) {
 		"empty volume":          {nil, 0, 0},
 	} {
 		t.Run(title, func(t *testing.T) {
-			plan := evaluate(t, makeTree(t, tc.files), "")
+			plan := evaluateTree(t, makeTree(t, tc.files), "")
 			if len(plan.Actions) != tc.want || len(plan.Kept) != tc.kept || len(plan.Problems) != 0 {
 				t.Errorf("got %d actions, kept %+v, problems %+v", len(plan.Actions), plan.Kept, plan.Problems)
 			}
@@ -104,7 +104,7 @@ func TestEvaluateFollowsNoLink(t *testing.T) {
 		if err := os.Symlink(filepath.Join(outside, "CrowdStrike"), filepath.Join(root, driversDir)); err != nil {
 			t.Skip(err)
 		}
-		plan := evaluate(t, root, FaultyOnly)
+		plan := evaluateTree(t, root, FaultyOnly)
 		if !plan.Empty() || len(plan.Kept) != 1 || !strings.Contains(plan.Kept[0].Why, "link") {
 			t.Errorf("plan %+v", plan)
 		}
@@ -114,7 +114,7 @@ func TestEvaluateFollowsNoLink(t *testing.T) {
 		if err := os.Symlink(filepath.Join(outside, "CrowdStrike/C-00000291-1.sys"), filepath.Join(root, driversDir, "C-00000291-1.sys")); err != nil {
 			t.Skip(err)
 		}
-		plan := evaluate(t, root, FaultyOnly)
+		plan := evaluateTree(t, root, FaultyOnly)
 		if !plan.Empty() || len(plan.Kept) != 1 || !strings.Contains(plan.Kept[0].Why, "link") {
 			t.Errorf("plan %+v", plan)
 		}
@@ -256,7 +256,7 @@ func TestPlanText(t *testing.T) {
 	if runtime.GOOS != "windows" {
 		files = append(files, channelFile(driversDir+"/C-00000291-\x1b[2J.sys", faultyTime))
 	}
-	plan := evaluate(t, makeTree(t, files), FaultyOnly)
+	plan := evaluateTree(t, makeTree(t, files), FaultyOnly)
 	var b strings.Builder
 	if err := plan.WriteText(&b); err != nil {
 		t.Fatal(err)

@@ -136,7 +136,7 @@ func defaultPacks(t testing.TB) []*Pack {
 	return packs
 }
 
-func evaluate(t testing.TB, root string, policy Policy) *Plan {
+func evaluateTree(t testing.TB, root string, policy Policy) *Plan {
 	t.Helper()
 	plan, err := Evaluate(context.Background(), os.DirFS(root), defaultPacks(t), policy)
 	if err != nil {

@@ -34,7 +34,12 @@ func foldName(s string) string { return strings.Map(foldRune, s) }
 // run of characters and ? for exactly one. It backtracks to the last star only,
 // so its cost is at most the product of the two lengths.
 func matchName(pattern, name string) bool {
-	p, n := []rune(foldName(pattern)), []rune(foldName(name))
+	return matchExactly(foldName(pattern), foldName(name))
+}
+
+// matchExactly is the same where capitals matter.
+func matchExactly(pattern, name string) bool {
+	p, n := []rune(pattern), []rune(name)
 	pi, ni := 0, 0
 	star, mark := -1, 0
 	for ni < len(n) {

@@ -85,7 +85,7 @@ func TestNTFS(t *testing.T) {
 		if w, err := FindWindows(os.DirFS(v.dir)); err != nil || w.Root != "Windows" || w.Hibernated {
 			t.Errorf("%+v, %v", w, err)
 		}
-		plan = evaluate(t, v.dir, FaultyOnly)
+		plan = evaluateTree(t, v.dir, FaultyOnly)
 		if len(plan.Actions) != 2 || len(plan.Kept) != 2 || len(plan.Problems) != 0 {
 			t.Fatalf("plan %+v", plan)
 		}
@@ -113,7 +113,7 @@ func TestNTFS(t *testing.T) {
 		if healed, err := Healed(os.DirFS(v.dir)); err != nil || len(healed) != 1 || healed[0].Moved() != 2 {
 			t.Errorf("%+v, %v", healed, err)
 		}
-		if plan := evaluate(t, v.dir, FaultyOnly); !plan.Empty() {
+		if plan := evaluateTree(t, v.dir, FaultyOnly); !plan.Empty() {
 			t.Error("not healed")
 		}
 	})
@@ -132,7 +132,7 @@ func TestNTFS(t *testing.T) {
 		if !reflect.DeepEqual(before, after) {
 			t.Errorf("after: %v\nwant: %v", after, before)
 		}
-		if again := evaluate(t, v.dir, FaultyOnly); !reflect.DeepEqual(actionPaths(again), actionPaths(plan)) ||
+		if again := evaluateTree(t, v.dir, FaultyOnly); !reflect.DeepEqual(actionPaths(again), actionPaths(plan)) ||
 			!again.Actions[0].Times.Modified.Equal(plan.Actions[0].Times.Modified) {
 			t.Error("restored, but the plan is another")
 		}
@@ -157,13 +157,13 @@ func TestNTFSPowerCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		tr.before, _ = cutAfter(n)
-		_, err = tr.quarantine(ctx, evaluate(t, v.dir, FaultyOnly), testRun(t, "r1"))
+		_, err = tr.quarantine(ctx, evaluateTree(t, v.dir, FaultyOnly), testRun(t, "r1"))
 		_ = tr.close()
 		unmount()
 		done := err == nil
 		unmount = v.mount(t, "rw")
 		onceEach(t, v.dir, before)
-		if plan := evaluate(t, v.dir, FaultyOnly); !plan.Empty() {
+		if plan := evaluateTree(t, v.dir, FaultyOnly); !plan.Empty() {
 			if _, err := Quarantine(ctx, v.dir, plan, testRun(t, "r2")); err != nil {
 				t.Errorf("cut at step %d: %v", n, err)
 			}

@@ -22,13 +22,14 @@ const (
 
 // Pack is a rule pack: the description of one incident.
 type Pack struct {
-	ID          string
-	Title       string
-	Description string
-	Rules       []Rule
+	ID          string      `json:"id"`
+	Title       string      `json:"title"`
+	Description string      `json:"description,omitempty"`
+	Rules       []Rule      `json:"rules"`
+	BlastRadius BlastRadius `json:"blast_radius"`
 	// Name is the file it was read from, SHA256 the hash of its bytes.
-	Name   string
-	SHA256 string
+	Name   string `json:"-"`
+	SHA256 string `json:"sha256"`
 }
 
 // ActionKind names what a rule does with a file.
@@ -47,20 +48,20 @@ const (
 
 // Rule describes one kind of faulty file and what to do with it.
 type Rule struct {
-	ID string
+	ID string `json:"id"`
 	// Path is the glob as the pack has it, relative to the Windows volume.
 	// A rule that disables a service may do without; if it has one, it holds
 	// only where a file matches.
-	Path string
+	Path string `json:"path,omitempty"`
 	// Service is the name of the driver or service to disable: that of its key
 	// under Services in the registry.
-	Service string
+	Service string `json:"service,omitempty"`
 	// Identify says what kind of file this is. A file that merely has the
 	// name stays, under every policy.
-	Identify Conditions
+	Identify Conditions `json:"identify,omitzero"`
 	// Faulty marks the faulty ones among them; [AllMatching] skips it.
-	Faulty Conditions
-	Action ActionKind
+	Faulty Conditions `json:"faulty,omitzero"`
+	Action ActionKind `json:"action"`
 
 	segments []string
 }
@@ -68,15 +69,15 @@ type Rule struct {
 // Conditions all have to hold; the zero value holds for every file.
 type Conditions struct {
 	// LeadingBytes are alternatives, of which one has to hold.
-	LeadingBytes []LeadingBytes
+	LeadingBytes []LeadingBytes `json:"leading_bytes,omitempty"`
 	// ModifiedFrom is inclusive, ModifiedBefore exclusive; zero means open.
-	ModifiedFrom   time.Time
-	ModifiedBefore time.Time
+	ModifiedFrom   time.Time `json:"modified_from,omitzero"`
+	ModifiedBefore time.Time `json:"modified_before,omitzero"`
 	// MinSize and MaxSize are inclusive; nil means open.
-	MinSize *int64
-	MaxSize *int64
+	MinSize *int64 `json:"min_size,omitempty"`
+	MaxSize *int64 `json:"max_size,omitempty"`
 	// SHA256 lists lower-case hashes, of which one has to be the file's.
-	SHA256 []string
+	SHA256 []string `json:"sha256,omitempty"`
 }
 
 // LeadingBytes is one way a file may begin.
@@ -94,6 +95,9 @@ func (l LeadingBytes) String() string {
 	}
 	return spacedHex(l.Bytes)
 }
+
+// MarshalText makes it text in JSON too.
+func (l LeadingBytes) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // spacedHex writes bytes as people read them: AA 01 23.
 func spacedHex(b []byte) string {

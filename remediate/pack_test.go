@@ -84,7 +84,7 @@ func TestParsePackErrors(t *testing.T) {
 		return rule("    path: Windows/a\n    action: quarantine\n    identify:\n      " + c + "\n")
 	}
 	for name, tc := range map[string]struct{ yaml, want string }{
-		"empty":              {"", "x.yaml: "},
+		"empty":              {"", "x.yaml:1:1: "},
 		"list":               {"- a\n", "x.yaml:1:1: the rule pack is a list, expected a mapping"},
 		"syntax":             {"id: [\n", "x.yaml:2:1: not valid YAML"},
 		"unknown top field":  {minimalPack + "extra: 1\n", `x.yaml:8:1: unknown field "extra"`},
@@ -99,7 +99,7 @@ func TestParsePackErrors(t *testing.T) {
 		"action":             {strings.Replace(minimalPack, "quarantine", "delete", 1), `x.yaml:7:13: action "delete" is not supported`},
 		"rule twice":         {minimalPack + "  - id: r\n    path: Windows/b\n    action: quarantine\n", `x.yaml:8:5: rule id "r" appears twice`},
 		"alias":              {strings.Replace(strings.Replace(minimalPack, "id: p", "id: &x p", 1), "title: t", "title: *x", 1), "x.yaml:3:8: title is an alias"},
-		"two documents":      {minimalPack + "---\n" + minimalPack, "x.yaml: not valid YAML"},
+		"two documents":      {minimalPack + "---\n" + minimalPack, "x.yaml:1:1: not valid YAML: expected single document"},
 
 		"dot dot":        {path("Windows/../a"), `the segment ".." is not allowed`},
 		"absolute":       {path("/Windows/a"), "without a leading separator"},
@@ -111,6 +111,14 @@ func TestParsePackErrors(t *testing.T) {
 		"trailing":       {path("Windows/"), "empty segment"},
 		"trailing dot":   {path("Windows/a."), "begins or ends with a blank or a dot"},
 		"path a number":  {path("5"), "x.yaml:6:11: path is a number"},
+
+		"radius empty":     {minimalPack + "blastRadius: {}\n", "x.yaml:8:14: blastRadius holds no condition"},
+		"radius zero":      {minimalPack + "blastRadius: {maxFiles: 0}\n", "x.yaml:8:25: maxFiles is 0"},
+		"radius text":      {minimalPack + "blastRadius: {maxFiles: few}\n", "x.yaml:8:25: maxFiles is text, expected a number of files"},
+		"radius wildcard":  {minimalPack + "blastRadius: {paths: ['Windows/*']}\n", "x.yaml:8:23: paths: folder \"Windows/*\": wildcards"},
+		"radius escape":    {minimalPack + "blastRadius: {paths: ['../x']}\n", "x.yaml:8:23: paths: folder"},
+		"outside radius":   {minimalPack + "blastRadius: {paths: ['Windows/System32']}\n", `x.yaml:6:11: path "Windows/a.sys" lies outside of what blastRadius.paths allows (Windows/System32)`},
+		"outside defaults": {path("Users/a/b.sys"), "lies outside of what blastRadius.paths allows (Windows, Program Files"},
 
 		"bytes odd":       {cond(`leadingBytes: ["AAA"]`), `x.yaml:9:22: leadingBytes "AAA"`},
 		"bytes a number":  {cond("leadingBytes: [11]"), "x.yaml:9:22: leadingBytes is a number, expected text"},
@@ -139,6 +147,20 @@ func TestParsePackErrors(t *testing.T) {
 				t.Errorf("got  %q\nwant %q in it", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestParsePackTellsAllErrors has three mistakes, of which a person wants to hear at once.
+func TestParsePackTellsAllErrors(t *testing.T) {
+	bad := strings.NewReplacer("title: t", "title: 5", "action: quarantine", "action: burn").Replace(minimalPack) + "extra: 1\n"
+	_, err := ParsePack([]byte(bad), "x.yaml")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"x.yaml:3:8: ", "x.yaml:7:13: ", "x.yaml:8:1: "} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %q", want, err)
+		}
 	}
 }
 
@@ -176,6 +198,7 @@ func TestMatchName(t *testing.T) {
 }
 
 func FuzzParsePack(f *testing.F) {
+	f.Add([]byte(minimalPack + "blastRadius: {maxFiles: 5, paths: [Windows]}\n"))
 	f.Add([]byte(minimalPack))
 	f.Add([]byte("apiVersion: bootmend/v1\nrules: [{identify: {size: {min: 1}}}]\n"))
 	f.Add([]byte("a: &a [*a, *a]\n"))

@@ -1,12 +1,14 @@
 package remediate
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,11 +17,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// PackError is a mistake in a rule pack, with its place where it is known.
+// PackError is a mistake in a rule pack, with its place.
 type PackError struct {
 	File   string
-	Line   int // from 1; 0 where unknown
-	Column int // from 1; 0 where unknown
+	Line   int // from 1; 1 where the whole file is meant
+	Column int // from 1
 	Reason string
 }
 
@@ -28,26 +30,24 @@ func (e *PackError) Error() string {
 	if name == "" {
 		name = "rule pack"
 	}
-	if e.Line == 0 {
-		return name + ": " + e.Reason
-	}
 	return fmt.Sprintf("%s:%d:%d: %s", name, e.Line, e.Column, e.Reason)
 }
 
 // ParsePack reads one rule pack in YAML. It is strict: an unknown or repeated
 // field, a value of the wrong type or a path that leaves the volume is a
-// [*PackError] with line and column. The name is used in errors only.
+// [*PackError] with line and column; the error joins all that were found. The
+// name is used in errors only.
 func ParsePack(data []byte, name string) (*Pack, error) {
 	if len(data) > maxPackSize {
-		return nil, &PackError{File: name, Reason: fmt.Sprintf("larger than %d bytes", maxPackSize)}
+		return nil, &PackError{File: name, Line: 1, Column: 1, Reason: fmt.Sprintf("larger than %d bytes", maxPackSize)}
 	}
 	var doc yaml.Node
 	if err := yaml.Load(data, &doc); err != nil {
 		return nil, syntaxError(err, name)
 	}
-	p := packParser{file: name}
+	p := packParser{file: name, paths: new([]rulePath)}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
-		return nil, &PackError{File: name, Reason: "empty, expected one YAML document"}
+		return nil, &PackError{File: name, Line: 1, Column: 1, Reason: "empty, expected one YAML document"}
 	}
 	pack, err := p.pack(doc.Content[0])
 	if err != nil {
@@ -80,16 +80,28 @@ func ParsePacks(fsys fs.FS) ([]*Pack, error) {
 }
 
 func syntaxError(err error, name string) error {
-	e := &PackError{File: name, Reason: "not valid YAML: " + err.Error()}
+	e := &PackError{File: name, Line: 1, Column: 1, Reason: "not valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
 	var le *yaml.LoadError
 	if errors.As(err, &le) {
 		e.Reason = "not valid YAML: " + strings.TrimPrefix(le.Message, "yaml: ")
-		e.Line, e.Column = le.Mark.Line, le.Mark.Column
+		if le.Mark.Line > 0 {
+			e.Line, e.Column = le.Mark.Line, le.Mark.Column
+		}
 	}
 	return e
 }
 
-type packParser struct{ file string }
+type packParser struct {
+	file string
+	// paths are those of the rules that move files, of which some things can
+	// only be said when the whole pack is known.
+	paths *[]rulePath
+}
+
+type rulePath struct {
+	node     *yaml.Node
+	segments []string
+}
 
 func (p packParser) errorf(n *yaml.Node, format string, args ...any) error {
 	return &PackError{File: p.file, Line: n.Line, Column: n.Column, Reason: fmt.Sprintf(format, args...)}
@@ -107,22 +119,23 @@ func (p packParser) mapping(n *yaml.Node, what string, fields ...field) error {
 		return p.errorf(n, "%s is %s, expected a mapping", what, kindName(n))
 	}
 	seen := make(map[string]bool)
+	var errs []error
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if key.Kind != yaml.ScalarNode || key.Tag != "!!str" {
-			return p.errorf(key, "a field name in %s is %s, expected a plain word", what, kindName(key))
+			errs = append(errs, p.errorf(key, "a field name in %s is %s, expected a plain word", what, kindName(key)))
+			continue
 		}
 		if seen[key.Value] {
-			return p.errorf(key, "field %q appears twice in %s", key.Value, what)
+			errs = append(errs, p.errorf(key, "field %q appears twice in %s", key.Value, what))
+			continue
 		}
 		seen[key.Value] = true
 		known := false
 		for _, f := range fields {
 			if f.name == key.Value {
 				known = true
-				if err := f.set(value); err != nil {
-					return err
-				}
+				errs = append(errs, f.set(value))
 			}
 		}
 		if !known {
@@ -130,15 +143,15 @@ func (p packParser) mapping(n *yaml.Node, what string, fields ...field) error {
 			for i, f := range fields {
 				names[i] = f.name
 			}
-			return p.errorf(key, "unknown field %q in %s: known are %s", key.Value, what, strings.Join(names, ", "))
+			errs = append(errs, p.errorf(key, "unknown field %q in %s: known are %s", key.Value, what, strings.Join(names, ", ")))
 		}
 	}
 	for _, f := range fields {
 		if f.required && !seen[f.name] {
-			return p.errorf(n, "%s has no field %q", what, f.name)
+			errs = append(errs, p.errorf(n, "%s has no field %q", what, f.name))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (p packParser) list(n *yaml.Node, what string, limit int, item func(*yaml.Node) error) error {
@@ -151,12 +164,11 @@ func (p packParser) list(n *yaml.Node, what string, limit int, item func(*yaml.N
 	if len(n.Content) > limit {
 		return p.errorf(n, "%s has %d entries, at most %d are allowed", what, len(n.Content), limit)
 	}
+	var errs []error
 	for _, c := range n.Content {
-		if err := item(c); err != nil {
-			return err
-		}
+		errs = append(errs, item(c))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (p packParser) text(n *yaml.Node, what string, dst *string) error {
@@ -204,6 +216,7 @@ func (p packParser) pack(n *yaml.Node) (*Pack, error) {
 		field{"id", true, func(n *yaml.Node) error { return p.id(n, "id", &pack.ID) }},
 		field{"title", true, func(n *yaml.Node) error { return p.text(n, "title", &pack.Title) }},
 		field{"description", false, func(n *yaml.Node) error { return p.text(n, "description", &pack.Description) }},
+		field{"blastRadius", false, func(n *yaml.Node) error { return p.blastRadius(n, &pack.BlastRadius) }},
 		field{"rules", true, func(n *yaml.Node) error {
 			return p.list(n, "rules", maxRules, func(n *yaml.Node) error {
 				r, err := p.rule(n)
@@ -222,11 +235,69 @@ func (p packParser) pack(n *yaml.Node) (*Pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pack, nil
+	return &pack, p.checkRadius(&pack)
+}
+
+// blastRadius reads "blastRadius: {maxFiles: 5, paths: [Windows/System32/drivers]}".
+func (p packParser) blastRadius(n *yaml.Node, r *BlastRadius) error {
+	err := p.mapping(n, "blastRadius",
+		field{"maxFiles", false, func(n *yaml.Node) error {
+			var v *int64
+			if err := p.number(n, "maxFiles", "files", &v); err != nil {
+				return err
+			}
+			if *v < 1 || *v > maxManifestFiles {
+				return p.errorf(n, "maxFiles is %d: use 1 to %d", *v, maxManifestFiles)
+			}
+			r.MaxFiles = int(*v)
+			return nil
+		}},
+		field{"paths", false, func(n *yaml.Node) error {
+			return p.list(n, "paths", maxAlternatives, func(n *yaml.Node) error {
+				var v string
+				if err := p.text(n, "a folder of paths", &v); err != nil {
+					return err
+				}
+				segments, err := splitGlob(v)
+				if err != nil {
+					return p.errorf(n, "paths: folder %q: %v", v, err)
+				}
+				if strings.ContainsAny(v, "*?") {
+					return p.errorf(n, "paths: folder %q: wildcards are not supported here: name the folder", v)
+				}
+				r.Paths = append(r.Paths, strings.Join(segments, "/"))
+				return nil
+			})
+		}},
+	)
+	if err != nil {
+		return err
+	}
+	return p.notEmpty(n, "blastRadius")
+}
+
+// checkRadius fills in the blast radius of a pack that does not say and finds the
+// rules that it would always stop.
+func (p packParser) checkRadius(pack *Pack) error {
+	r := &pack.BlastRadius
+	if r.MaxFiles == 0 {
+		r.MaxFiles = DefaultMaxFiles
+	}
+	if r.Paths == nil {
+		r.Paths = slices.Clone(defaultPaths)
+	}
+	var errs []error
+	for _, path := range *p.paths {
+		if !r.reaches(path.segments) {
+			errs = append(errs, p.errorf(path.node, "path %q lies outside of what blastRadius.paths allows (%s)", path.node.Value, strings.Join(r.Paths, ", ")))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (p packParser) rule(n *yaml.Node) (*Rule, error) {
 	var r Rule
+	var place *yaml.Node
 	err := p.mapping(n, "a rule",
 		field{"id", true, func(n *yaml.Node) error { return p.id(n, "rule id", &r.ID) }},
 		field{"service", false, func(n *yaml.Node) error {
@@ -243,6 +314,7 @@ func (p packParser) rule(n *yaml.Node) (*Rule, error) {
 			if r.segments, err = splitGlob(r.Path); err != nil {
 				return p.errorf(n, "path %q: %v", r.Path, err)
 			}
+			place = n
 			return nil
 		}},
 		field{"identify", false, func(n *yaml.Node) error { return p.conditions(n, "identify", &r.Identify) }},
@@ -264,6 +336,9 @@ func (p packParser) rule(n *yaml.Node) (*Rule, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if r.Action == ActionQuarantine {
+		*p.paths = append(*p.paths, rulePath{place, r.segments})
 	}
 	return &r, nil
 }
@@ -314,8 +389,8 @@ func (p packParser) conditions(n *yaml.Node, what string, c *Conditions) error {
 		}},
 		field{"size", false, func(n *yaml.Node) error {
 			if err := p.mapping(n, "size",
-				field{"min", false, func(n *yaml.Node) error { return p.size(n, "min", &c.MinSize) }},
-				field{"max", false, func(n *yaml.Node) error { return p.size(n, "max", &c.MaxSize) }},
+				field{"min", false, func(n *yaml.Node) error { return p.number(n, "min", "bytes", &c.MinSize) }},
+				field{"max", false, func(n *yaml.Node) error { return p.number(n, "max", "bytes", &c.MaxSize) }},
 			); err != nil {
 				return err
 			}
@@ -379,13 +454,13 @@ func (p packParser) time(n *yaml.Node, what string, dst *time.Time) error {
 	return nil
 }
 
-func (p packParser) size(n *yaml.Node, what string, dst **int64) error {
+func (p packParser) number(n *yaml.Node, what, unit string, dst **int64) error {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" {
-		return p.errorf(n, "%s is %s, expected a number of bytes", what, kindName(n))
+		return p.errorf(n, "%s is %s, expected a number of %s", what, kindName(n), unit)
 	}
 	v, err := strconv.ParseInt(n.Value, 10, 64)
 	if err != nil || v < 0 {
-		return p.errorf(n, "%s %q: expected a number of bytes from 0", what, n.Value)
+		return p.errorf(n, "%s %q: expected a number of %s from 0", what, n.Value, unit)
 	}
 	*dst = &v
 	return nil
@@ -442,4 +517,26 @@ func splitGlob(path string) ([]string, error) {
 		}
 	}
 	return segments, nil
+}
+
+// PackErrors takes the error of [ParsePack] apart, in the order of lines.
+func PackErrors(err error) []*PackError {
+	var all []*PackError
+	var walk func(error)
+	walk = func(err error) {
+		if pe, ok := err.(*PackError); ok { //nolint:errorlint // each error of the tree is looked at by itself
+			all = append(all, pe)
+			return
+		}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the same
+			for _, e := range joined.Unwrap() {
+				walk(e)
+			}
+		}
+	}
+	walk(err)
+	slices.SortStableFunc(all, func(a, b *PackError) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return all
 }

@@ -24,6 +24,12 @@ type Plan struct {
 	// Problems are places that could not be looked at. With one of them, an
 	// empty plan does not mean that there is nothing to heal.
 	Problems []Finding `json:"problems,omitempty"`
+	// Beyond is where the plan reaches beyond a pack's blast radius. Approved
+	// says who agreed to that; [Quarantine] asks for it.
+	Beyond   []Beyond `json:"beyond_blast_radius,omitempty"`
+	Approved string   `json:"approved,omitempty"`
+
+	roots []string // Windows directories of the volume
 }
 
 // PackRef names a rule pack that a plan was made from.
@@ -108,6 +114,9 @@ func (p *Plan) WriteText(w io.Writer) error {
 	}
 	findings("looked at and left alone", p.Kept)
 	findings("could not be looked at", p.Problems)
+	for _, b := range p.Beyond {
+		fmt.Fprintf(out, "beyond the blast radius: %s\n", b)
+	}
 	return out.Flush()
 }
 

@@ -74,6 +74,9 @@ func Quarantine(ctx context.Context, root string, plan *Plan, run Run) (*Result,
 	if plan.Empty() {
 		return nil, ErrEmptyPlan
 	}
+	if len(plan.Beyond) > 0 && plan.Approved == "" {
+		return nil, fmt.Errorf("%w: %s", ErrBeyondRadius, plan.Beyond[0])
+	}
 	t, err := openTree(root)
 	if err != nil {
 		return nil, err

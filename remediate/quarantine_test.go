@@ -18,7 +18,7 @@ const testRunDir = "ProgramData/bootmend/quarantine/20240720T080000Z-r1"
 func TestQuarantineIncident(t *testing.T) {
 	root := makeTree(t, incident())
 	before := snapshot(t, root)
-	plan := evaluate(t, root, FaultyOnly)
+	plan := evaluateTree(t, root, FaultyOnly)
 	res, err := Quarantine(context.Background(), root, plan, testRun(t, "r1"))
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestQuarantineIncident(t *testing.T) {
 	if err != nil || len(healed) != 1 || healed[0].Moved() != 2 || healed[0].Dir != testRunDir {
 		t.Errorf("healed %+v, %v", healed, err)
 	}
-	if plan := evaluate(t, root, FaultyOnly); !plan.Empty() {
+	if plan := evaluateTree(t, root, FaultyOnly); !plan.Empty() {
 		t.Errorf("healed, and yet there is a plan: %q", actionPaths(plan))
 	}
 }
@@ -88,7 +88,7 @@ func TestQuarantineEmptyPlanWritesNothing(t *testing.T) {
 
 func TestQuarantineUsesExistingFolders(t *testing.T) {
 	root := makeTree(t, append(incident(), file{path: "PROGRAMDATA/BootMend/other.txt"}))
-	res, err := Quarantine(context.Background(), root, evaluate(t, root, FaultyOnly), testRun(t, "r1"))
+	res, err := Quarantine(context.Background(), root, evaluateTree(t, root, FaultyOnly), testRun(t, "r1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestQuarantineRefusesLinks(t *testing.T) {
 					t.Skip(err)
 				}
 				before := snapshot(t, root)
-				_, err := Quarantine(context.Background(), root, evaluate(t, root, FaultyOnly), testRun(t, "r1"))
+				_, err := Quarantine(context.Background(), root, evaluateTree(t, root, FaultyOnly), testRun(t, "r1"))
 				if !errors.Is(err, errLinked) {
 					t.Errorf("got %v", err)
 				}
@@ -151,7 +151,7 @@ func TestQuarantineRefusesLinks(t *testing.T) {
 
 func TestQuarantineRefusesALinkOnTheWayToTheFile(t *testing.T) {
 	root := makeTree(t, incident())
-	plan := evaluate(t, root, FaultyOnly)
+	plan := evaluateTree(t, root, FaultyOnly)
 	outside := tempDir(t)
 	dir := filepath.Join(root, filepath.FromSlash(driversDir))
 	moved := filepath.Join(outside, "CrowdStrike")
@@ -185,7 +185,7 @@ func TestQuarantineRefusesPathsOfAPlan(t *testing.T) {
 	for _, id := range []string{"", "../x", "A", strings.Repeat("a", 33)} {
 		run := testRun(t, "r1")
 		run.ID = id
-		if _, err := Quarantine(context.Background(), root, evaluate(t, root, FaultyOnly), run); err == nil {
+		if _, err := Quarantine(context.Background(), root, evaluateTree(t, root, FaultyOnly), run); err == nil {
 			t.Errorf("run id %q accepted", id)
 		}
 	}
@@ -209,7 +209,7 @@ func TestQuarantineLeavesWhatChanged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := makeTree(t, incident())
-			plan := evaluate(t, root, FaultyOnly)
+			plan := evaluateTree(t, root, FaultyOnly)
 			if err := change(root); err != nil {
 				t.Fatal(err)
 			}
@@ -233,7 +233,7 @@ func TestQuarantineLeavesWhatChanged(t *testing.T) {
 
 func TestQuarantineSameRunAgain(t *testing.T) {
 	root := makeTree(t, incident())
-	plan := evaluate(t, root, FaultyOnly)
+	plan := evaluateTree(t, root, FaultyOnly)
 	first, err := Quarantine(context.Background(), root, plan, testRun(t, "r1"))
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func TestQuarantineSameRunAgain(t *testing.T) {
 	// The vendor's agent brings a faulty file again: the same run takes another
 	// name into its manifest, and never replaces what it holds.
 	writeTestFile(t, root, channelFile(driversDir+"/C-00000291-new.sys", faultyTime))
-	third, err := Quarantine(context.Background(), root, evaluate(t, root, FaultyOnly), testRun(t, "r1"))
+	third, err := Quarantine(context.Background(), root, evaluateTree(t, root, FaultyOnly), testRun(t, "r1"))
 	if err != nil || len(third.Moved) != 1 {
 		t.Fatalf("%+v, %v", third, err)
 	}
@@ -255,7 +255,7 @@ func TestQuarantineSameRunAgain(t *testing.T) {
 		t.Errorf("manifest %+v, %v", m, err)
 	}
 	writeTestFile(t, root, channelFile(driversDir+"/C-00000291-new.sys", faultyTime))
-	fourth, err := Quarantine(context.Background(), root, evaluate(t, root, FaultyOnly), testRun(t, "r1"))
+	fourth, err := Quarantine(context.Background(), root, evaluateTree(t, root, FaultyOnly), testRun(t, "r1"))
 	if !errors.Is(err, fs.ErrExist) || len(fourth.Moved) != 0 || len(fourth.Failed) != 1 {
 		t.Errorf("%+v, %v", fourth, err)
 	}
@@ -316,7 +316,7 @@ func TestPowerCut(t *testing.T) {
 		for n := 0; ; n++ {
 			root := makeTree(t, incident())
 			before := snapshot(t, root)
-			plan := evaluate(t, root, FaultyOnly)
+			plan := evaluateTree(t, root, FaultyOnly)
 			tr, err := openTree(root)
 			if err != nil {
 				t.Fatal(err)
@@ -339,7 +339,7 @@ func TestPowerCut(t *testing.T) {
 			if _, err := Runs(fsys); err != nil {
 				t.Errorf("cut at step %d: list runs: %v", n, err)
 			}
-			if plan = evaluate(t, root, FaultyOnly); !plan.Empty() {
+			if plan = evaluateTree(t, root, FaultyOnly); !plan.Empty() {
 				res, err := Quarantine(ctx, root, plan, testRun(t, next))
 				if err != nil {
 					t.Fatalf("cut at step %d: finish: %v", n, err)
@@ -349,7 +349,7 @@ func TestPowerCut(t *testing.T) {
 				}
 			}
 			onceEach(t, root, before)
-			if plan := evaluate(t, root, FaultyOnly); !plan.Empty() {
+			if plan := evaluateTree(t, root, FaultyOnly); !plan.Empty() {
 				t.Errorf("cut at step %d: not finished", n)
 			}
 			healed, err := Healed(fsys)
@@ -403,7 +403,7 @@ func TestDiskFailure(t *testing.T) {
 			}
 			return nil
 		}
-		res, err := tr.quarantine(ctx, evaluate(t, root, FaultyOnly), testRun(t, "r1"))
+		res, err := tr.quarantine(ctx, evaluateTree(t, root, FaultyOnly), testRun(t, "r1"))
 		_ = tr.close()
 		if count <= n {
 			break
@@ -423,7 +423,7 @@ func TestDiskFailure(t *testing.T) {
 func TestQuarantineStopsWhenAsked(t *testing.T) {
 	root := makeTree(t, incident())
 	before := snapshot(t, root)
-	plan := evaluate(t, root, FaultyOnly)
+	plan := evaluateTree(t, root, FaultyOnly)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := Quarantine(ctx, root, plan, testRun(t, "r1")); !errors.Is(err, context.Canceled) {
@@ -464,7 +464,7 @@ func TestVerifySees(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := makeTree(t, incident())
-			res, err := Quarantine(ctx, root, evaluate(t, root, FaultyOnly), testRun(t, "r1"))
+			res, err := Quarantine(ctx, root, evaluateTree(t, root, FaultyOnly), testRun(t, "r1"))
 			if err != nil {
 				t.Fatal(err)
 			}

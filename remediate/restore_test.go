@@ -18,7 +18,7 @@ func healedTree(t *testing.T) (root string, before map[string]string, res *Resul
 	t.Helper()
 	root = makeTree(t, incident())
 	before = snapshot(t, root)
-	res, err := Quarantine(context.Background(), root, evaluate(t, root, FaultyOnly), testRun(t, "r1"))
+	res, err := Quarantine(context.Background(), root, evaluateTree(t, root, FaultyOnly), testRun(t, "r1"))
 	if err != nil {
 		t.Fatal(err)
 	}

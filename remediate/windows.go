@@ -54,6 +54,9 @@ func (v Version) String() string {
 	return s
 }
 
+// windowsName is what the Windows directory is called, nearly always; rule packs call it so in any case.
+const windowsName = "Windows"
+
 // kernelFiles are files of System32 of which every installation has one. A
 // SYSTEM hive alone also lies in backups.
 var kernelFiles = []string{"ntoskrnl.exe", "winload.efi", "winload.exe", "smss.exe"}
