@@ -3,6 +3,7 @@ module github.com/bootmend/bootmend
 go 1.26.0
 
 require (
+	aead.dev/minisign v0.3.0
 	filippo.io/age v1.3.2
 	github.com/diskfs/go-diskfs v1.9.4
 	github.com/google/uuid v1.6.0

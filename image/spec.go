@@ -33,6 +33,8 @@ type Spec struct {
 	Vault []byte
 	// Rules are the rule packs, in the order in which they are to be evaluated.
 	Rules []RulePack
+	// Trust are the public keys whose signatures on rule packs the agent believes, as minisign key files.
+	Trust [][]byte
 	// KernelArgs go onto the kernel's command line after [DefaultKernelArgs].
 	KernelArgs string
 	// Time is the date of everything on the media (SOURCE_DATE_EPOCH).
@@ -43,6 +45,8 @@ type Spec struct {
 type RulePack struct {
 	Name string // a file name; ".yaml" is added where missing
 	Data []byte
+	// Signature is the content of the pack's minisign signature file; nil for a packaged or an unsigned pack.
+	Signature []byte
 }
 
 // Keys is a list of recovery keys. It shows nothing of itself when printed or marshalled.
@@ -85,6 +89,8 @@ func (s Spec) check() error {
 		return fmt.Errorf("kernel arguments %q: hold a character that GRUB would interpret: leave it out", s.KernelArgs)
 	case len(s.Rules) > 99:
 		return fmt.Errorf("%d rule packs: at most 99 fit on media: merge some", len(s.Rules))
+	case len(s.Trust) > 99:
+		return fmt.Errorf("%d keys for rule packs: at most 99 fit on media", len(s.Trust))
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/remediate/trust"
 )
 
 // Paths on the media that makers of media and the agent look for.
@@ -34,6 +35,7 @@ const (
 	PathKeys       = "/bootmend/keys.csv"
 	PathVault      = "/bootmend/keys.age"
 	PathRules      = "/bootmend/rules"
+	PathTrust      = "/bootmend/trust"
 	PathManifest   = "/bootmend/manifest.json"
 	PathNotice     = "/bootmend/NOTICE"
 	PathReadme     = "/README.txt"
@@ -86,7 +88,14 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 		inputs = append(inputs, FromBytes(PathVault, s.Vault))
 	}
 	for i, r := range s.Rules {
-		inputs = append(inputs, FromBytes(PathRules+"/"+ruleName(i, r.Name), r.Data))
+		name := PathRules + "/" + ruleName(i, r.Name)
+		inputs = append(inputs, FromBytes(name, r.Data))
+		if r.Signature != nil {
+			inputs = append(inputs, FromBytes(name+trust.Extension, r.Signature))
+		}
+	}
+	for i, key := range s.Trust {
+		inputs = append(inputs, FromBytes(fmt.Sprintf("%s/%02d.pub", PathTrust, i+1), key))
 	}
 	if err := hashAll(ctx, inputs); err != nil {
 		return nil, err

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -45,7 +43,7 @@ type buildOptions struct {
 	keyFilter       keyFilter
 	vault           vaultOptions
 	unprotectedKeys bool
-	rules           []string
+	rules           rulesOptions
 	policy          string
 	config          config.Config
 	json            bool
@@ -58,7 +56,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	o.keyFilter.AddFlags(f, "keys-")
 	o.vault.AddFlags(f)
 	f.BoolVar(&o.unprotectedKeys, "unprotected-keys", false, "write the keys without a vault, readable by anyone who finds the media")
-	f.StringArrayVar(&o.rules, "rules", nil, "rule pack to add to the packaged ones (may be repeated)")
+	o.rules.AddFlags(f)
 	f.StringVar(&o.policy, "policy", string(remediate.FaultyOnly), "which files a rule takes: faulty-only or all-matching")
 	f.BoolVar(&o.config.DryRun, "dry-run-media", false, "make media that show what they would do and change nothing")
 	f.Var(&o.config.OnSuccess, "on-success", "what a healed machine does")
@@ -76,14 +74,20 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 		return spec, &usageError{err}
 	}
 	o.config.AllMatching = policy == remediate.AllMatching
+	o.config.AllowUnsignedRules = o.rules.allowUnsigned
 	if spec.Config, err = o.config.Marshal(); err != nil {
 		return spec, &usageError{err}
 	}
 	if spec.Time, err = sourceDate(); err != nil {
 		return spec, err
 	}
-	if spec.Rules, err = readRules(o.rules); err != nil {
+	packs, trusted, err := o.rules.load(messages)
+	if err != nil {
 		return spec, err
+	}
+	spec.Trust = trusted
+	for _, p := range packs {
+		spec.Rules = append(spec.Rules, p.RulePack)
 	}
 	toSeal, err := o.readKeys(ctx, messages, &spec)
 	if err != nil {
@@ -173,34 +177,6 @@ func (o *buildOptions) finishedVault() (*vault.Sealed, error) {
 		return sealed, nil
 	}
 	return nil, nil
-}
-
-// readRules checks each rule pack as the agent will. The packaged packs come first.
-func readRules(files []string) ([]image.RulePack, error) {
-	var packs []image.RulePack
-	packaged := assets.DefaultRules()
-	names, err := fs.Glob(packaged, "*.yaml")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		data, err := fs.ReadFile(packaged, name)
-		if err != nil {
-			return nil, err
-		}
-		packs = append(packs, image.RulePack{Name: name, Data: data})
-	}
-	for _, name := range files {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := remediate.ParsePack(data, name); err != nil {
-			return nil, err
-		}
-		packs = append(packs, image.RulePack{Name: filepath.Base(name), Data: data})
-	}
-	return packs, nil
 }
 
 // sourceDate is the date of everything on the media: SOURCE_DATE_EPOCH, or a fixed one, so that the same

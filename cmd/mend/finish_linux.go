@@ -63,8 +63,8 @@ func (a *agent) summary(verdicts []verdict) bool {
 	}
 	if a.media != nil && a.media.badRules > 0 {
 		success = false
-		result.Message = "a rule pack could not be read"
-		a.con.note(red, "NOT COMPLETE: %s on the media could not be read, so this machine may not be healed. Correct it or build the media again.",
+		result.Message = "a rule pack was left out"
+		a.con.note(red, "NOT COMPLETE: %s on the media had to be left out, for the reason above, so this machine may not be healed. Correct it or build the media again.",
 			count(a.media.badRules, "rule pack"))
 	}
 	windows := counts[clean] + counts[healedBefore] + counts[healed] + counts[planned]

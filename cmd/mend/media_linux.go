@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/bootmend/bootmend/assets"
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/attach"
@@ -24,7 +23,7 @@ type media struct {
 	config config.Config
 	keys   keyFiles
 	packs  []*remediate.Pack
-	// badRules counts rule packs that could not be read: what they would have healed is not known.
+	// badRules counts rule packs that could not be read or are not trusted: what they would have healed is not known.
 	badRules int
 	// notes are what a person should know of the media's files.
 	notes []string
@@ -91,37 +90,8 @@ func (m *media) read() {
 	m.readRules()
 }
 
-// readRules reads the media's rule packs; media without any use the packaged ones. A pack that cannot be read
-// is left out whole: half a rule is worse than none.
-func (m *media) readRules() {
-	files, _ := filepath.Glob(filepath.Join(mediaDir, "bootmend/rules/*.yaml"))
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err == nil {
-			var pack *remediate.Pack
-			if pack, err = remediate.ParsePack(data, filepath.Base(file)); err == nil {
-				m.packs = append(m.packs, pack)
-				continue
-			}
-		}
-		m.badRules++
-		m.note("rule pack left out: %v", err)
-	}
-	if len(files) == 0 {
-		m.packs = defaultPacks()
-	}
-}
-
 func (m *media) note(format string, args ...any) {
 	m.notes = append(m.notes, fmt.Sprintf(format, args...))
-}
-
-func defaultPacks() []*remediate.Pack {
-	packs, err := remediate.ParsePacks(assets.DefaultRules())
-	if err != nil {
-		panic("the packaged rule packs do not parse: " + err.Error()) // a test of assets makes sure that they do
-	}
-	return packs
 }
 
 // saveLog writes the log onto the media where some part of it can be written: a stick's FAT partition with a

@@ -60,6 +60,8 @@ type Config struct {
 	Countdown time.Duration `yaml:"countdown"`
 	// AllMatching also takes the files of the right kind that no longer are the faulty version.
 	AllMatching bool `yaml:"all_matching"`
+	// AllowUnsignedRules also uses rule packs that have no signature, or one that does not fit.
+	AllowUnsignedRules bool `yaml:"allow_unsigned_rules"`
 }
 
 // Default is what an absent file means.
@@ -116,7 +118,8 @@ on_success: %s     # reboot, poweroff or wait
 on_failure: %s     # wait, reboot or poweroff
 countdown: %s      # how long the result is shown before on_success
 all_matching: %t   # true: also take files that are no longer the faulty version
-`, c.DryRun, c.OnSuccess, c.OnFailure, c.Countdown, c.AllMatching), nil
+allow_unsigned_rules: %t   # true: also use rule packs that nobody trusted has signed
+`, c.DryRun, c.OnSuccess, c.OnFailure, c.Countdown, c.AllMatching, c.AllowUnsignedRules), nil
 }
 
 // oneLine folds the library's list of errors into a sentence for a console.

@@ -12,9 +12,10 @@ func TestParse(t *testing.T) {
 		want Config
 		err  string
 	}{
-		"empty":          {in: "", want: Default()},
-		"comment only":   {in: "# nothing\n", want: Default()},
-		"all":            {in: "dry_run: true\non_success: poweroff\non_failure: reboot\ncountdown: 90s\nall_matching: true\n", want: Config{true, PowerOff, Reboot, 90 * time.Second, true}},
+		"empty":        {in: "", want: Default()},
+		"comment only": {in: "# nothing\n", want: Default()},
+		"all": {in: "dry_run: true\non_success: poweroff\non_failure: reboot\ncountdown: 90s\nall_matching: true\nallow_unsigned_rules: true\n",
+			want: Config{DryRun: true, OnSuccess: PowerOff, OnFailure: Reboot, Countdown: 90 * time.Second, AllMatching: true, AllowUnsignedRules: true}},
 		"partial":        {in: "countdown: 0s", want: Config{OnSuccess: Reboot, OnFailure: Wait}},
 		"misspelt field": {in: "dryrun: true", err: "dryrun"},
 		"bad action":     {in: "on_success: explode", err: "explode"},
@@ -41,7 +42,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestMarshalRoundTrip(t *testing.T) {
-	want := Config{DryRun: true, OnSuccess: Wait, OnFailure: PowerOff, Countdown: 3 * time.Second, AllMatching: true}
+	want := Config{DryRun: true, OnSuccess: Wait, OnFailure: PowerOff, Countdown: 3 * time.Second, AllMatching: true, AllowUnsignedRules: true}
 	data, err := want.Marshal()
 	if err != nil {
 		t.Fatal(err)

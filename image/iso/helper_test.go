@@ -59,7 +59,7 @@ func testSpec(t testing.TB) media.Spec {
 	}
 	return media.Spec{
 		Bundle: standIn(600_000), GrubConfig: grub, Agent: noise(123_457, 7), Config: []byte("countdown: 5s\n"),
-		Rules: []media.RulePack{{Name: "crowdstrike-2024-a.yaml", Data: []byte("a")}, {Name: "crowdstrike-2024-b", Data: []byte("b")}},
+		Rules: []media.RulePack{{Name: "crowdstrike-2024-a.yaml", Data: []byte("a"), Signature: []byte("signature of a")}, {Name: "crowdstrike-2024-b", Data: []byte("b")}},
 		Time:  epoch,
 	}
 }

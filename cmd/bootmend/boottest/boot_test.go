@@ -312,7 +312,7 @@ func TestDamagedRules(t *testing.T) {
 	}
 	check(t, os.WriteFile(iso, damaged, 0o600))
 	m := boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}})
-	m.expect("rule pack left out: ", patience)
+	m.expect("rule pack 01-.* is left out: it has no signature", patience)
 	m.expect("NOT COMPLETE: 1 rule pack", patience)
 	m.expect("Your choice: ", patience)
 	m.Close()
