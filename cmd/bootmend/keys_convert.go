@@ -71,6 +71,6 @@ func writeKeyList(out, messages io.Writer, path string, list *keys.List) error {
 	if err := f.Commit(); err != nil {
 		return f.Explain(err, 0)
 	}
-	fmt.Fprintf(messages, "bootmend: %d keys written to %s, readable by you alone; keep it as safe as the keys\n", list.Len(), path)
+	fmt.Fprintf(messages, "bootmend: %s written to %s, readable by you alone; keep it as safe as the keys\n", countKeys(list), path)
 	return nil
 }
