@@ -1,11 +1,10 @@
 package image
 
 import (
-	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"io"
 
 	"github.com/bootmend/bootmend/image/fat"
 )
@@ -18,7 +17,7 @@ type espFiles struct{ shim, grub, config, readme, id File }
 // espImage makes the EFI system partition that firmware starts from. GRUB's signed CD build takes /boot/grub of
 // the device that it was started from, before it looks elsewhere: as a stick, that is this volume; as a CD, the
 // ISO file system. So the same configuration lies in both.
-func espImage(ctx context.Context, t *Tree, f espFiles) (File, error) {
+func espImage(t *Tree, f espFiles) (File, error) {
 	serial, err := hex.DecodeString(t.ID[:8])
 	if err != nil {
 		return File{}, err
@@ -37,9 +36,7 @@ func espImage(ctx context.Context, t *Tree, f espFiles) (File, error) {
 	if err != nil {
 		return File{}, fmt.Errorf("EFI system partition: %w", err)
 	}
-	buf := bytes.NewBuffer(make([]byte, 0, v.Size()))
-	if err := v.Write(ctx, buf, nil); err != nil {
-		return File{}, fmt.Errorf("EFI system partition: %w", err)
-	}
-	return FromBytes(PathESP, buf.Bytes()), nil
+	return File{Path: PathESP, Size: v.Size(), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(io.NewSectionReader(v, 0, v.Size())), nil
+	}}, nil
 }

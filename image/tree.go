@@ -105,7 +105,7 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 	grub := FromBytes(PathGrubConfig, grubConfig(s, t.ID))
 	readme := FromBytes(PathReadme, readme(t))
 	id := FromBytes(PathMediaID, []byte(t.ID+"\n"))
-	esp, err := espImage(ctx, t, espFiles{shim: pick(inputs, "shim"), grub: pick(inputs, "grub"), config: grub, readme: readme, id: id})
+	esp, err := espImage(t, espFiles{shim: pick(inputs, "shim"), grub: pick(inputs, "grub"), config: grub, readme: readme, id: id})
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,10 @@
 // Package fat makes FAT12, FAT16 and FAT32 volumes in one pass, from Microsoft's "FAT32 File System
 // Specification" (fatgen103, version 1.03).
 //
-// [Plan] lays a list of entries out and returns a [Volume]; [Volume.Write] streams it to an io.Writer,
-// [Volume.WriteDisk] writes it to a disk or a sparse file and leaves out what need not be written. Nothing but
-// the tree itself is held in memory, so a volume of many gigabytes costs no more than a small one.
+// [Plan] lays a list of entries out and returns a [Volume], which can be read at any offset as if it were written
+// already; [Volume.Write] streams it front to back. Nothing but the tree itself and its chains is held in memory,
+// so a volume of many gigabytes costs no more than a small one. [Read] gives the entries of a finished volume, which
+// other systems may have written to since, in the form that Plan takes.
 //
 // Why not a library's writer: files are known in advance here, so each is one contiguous run and each FAT is
 // written once, front to back. Writers that allocate cluster by cluster rewrite both FATs for every file, and
@@ -35,8 +36,12 @@ func (k Kind) String() string {
 	return fmt.Sprintf("FAT%d", int(k))
 }
 
-// SectorSize is the sector size of every volume made here.
+// SectorSize is the sector size of a volume unless its Options say otherwise.
 const SectorSize = 512
+
+// BootDataSector is the sector at which Options.BootData lies: behind the boot sectors and their backups, where
+// the reserved sectors of a FAT32 volume usually end.
+const BootDataSector = 32
 
 // MaxFileSize is the largest file that a FAT directory entry can describe.
 const MaxFileSize = 1<<32 - 1
@@ -58,7 +63,12 @@ type Options struct {
 	Free int64 // bytes of clusters that must stay free
 
 	Kind        Kind // Auto chooses
+	SectorSize  int  // bytes: 512 (also 0) or 4096, as the device has it
 	ClusterSize int  // bytes, a power of two of at least one sector; 0 chooses
+
+	// BootData lies in the reserved sectors of a FAT32 volume, from BootDataSector on. No driver writes there
+	// and no file can be laid over it (fatgen103, BPB_RsvdSecCnt).
+	BootData []byte
 
 	Label         string    // up to 11 characters of the short-name alphabet
 	VolumeID      uint32    // serial number; the caller derives it, so that equal inputs give equal volumes
@@ -84,16 +94,23 @@ type Volume struct {
 	root  *node
 	order []*node // everything that owns clusters, in the order of the clusters
 	used  uint32  // clusters in use
+
+	regions []region // what is not zero, by offset
+	end     int64    // of the last cluster in use
 }
 
-// Size returns the bytes that Write writes.
+// Size returns the bytes of the volume.
 func (v *Volume) Size() int64 { return v.size }
+
+// End returns where the last cluster in use ends. What lies before must be written, its zeros too; whatever lies
+// behind is free.
+func (v *Volume) End() int64 { return v.end }
 
 // Kind returns which FAT the volume has.
 func (v *Volume) Kind() Kind { return v.geo.kind }
 
 // ClusterSize returns the allocation unit in bytes.
-func (v *Volume) ClusterSize() int { return int(v.geo.spc) * SectorSize }
+func (v *Volume) ClusterSize() int { return int(v.geo.spc * v.geo.sector) }
 
 // Clusters returns the count of data clusters.
 func (v *Volume) Clusters() uint32 { return v.geo.clusters }
@@ -113,5 +130,5 @@ func (v *Volume) Extent(path string) (offset, size int64, ok bool) {
 }
 
 func (v *Volume) clusterOffset(c uint32) int64 {
-	return (int64(v.geo.dataStart) + int64(c-2)*int64(v.geo.spc)) * SectorSize
+	return (int64(v.geo.dataStart) + int64(c-2)*int64(v.geo.spc)) * int64(v.geo.sector)
 }

@@ -96,10 +96,26 @@ func write(t testing.TB, v *Volume) string {
 	if err := f.Truncate(v.Size()); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.WriteDisk(context.Background(), f, true, nil); err != nil {
-		t.Fatal(err)
-	}
+	writeTo(t, v, f)
 	return path
+}
+
+// writeTo writes what is in use of a volume, as onto a disk that holds something else.
+func writeTo(t testing.TB, v *Volume, f *os.File) {
+	t.Helper()
+	buf := make([]byte, 1<<20)
+	for off := int64(0); off < v.End(); {
+		n, err := v.ReadAt(buf[:min(int64(len(buf)), v.End()-off)], off)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(buf[:n], make([]byte, n)) || v.Size() < 1<<30 {
+			if _, err := f.WriteAt(buf[:n], off); err != nil {
+				t.Fatal(err)
+			}
+		}
+		off += int64(n)
+	}
 }
 
 // fsck fails the test at whatever fsck.fat would like to change or warn of.
@@ -310,9 +326,7 @@ func TestWritersAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := v.WriteDisk(context.Background(), f, false, nil); err != nil {
-		t.Fatal(err)
-	}
+	writeTo(t, v, f)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -328,18 +342,64 @@ func TestSparse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var written int64
-	if err := v.WriteDisk(context.Background(), counter{&written}, true, nil); err != nil {
-		t.Fatal(err)
+	var held int64
+	for _, r := range v.regions {
+		held += r.size
 	}
-	if written > 64<<10 {
-		t.Errorf("an empty volume of 32 GiB wrote %d bytes to a blank disk", written)
+	if held > 64<<10 || v.End() > 64<<20 {
+		t.Errorf("an empty volume of 32 GiB holds %d bytes that are not zero, and must be written up to %d", held, v.End())
 	}
 }
 
-type counter struct{ n *int64 }
+// TestReadAnywhere: a volume reads the same in pieces of any size and order.
+func TestReadAnywhere(t *testing.T) {
+	list, _ := sample()
+	v, err := Plan(Options{Size: 9 << 20, Time: epoch, Label: "X"}, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var whole bytes.Buffer
+	if err := v.Write(context.Background(), &whole, nil); err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 500 {
+		off := r.Int64N(v.Size() + 10)
+		if r.IntN(2) == 0 {
+			off = r.Int64N(v.End())
+		}
+		got := content(r.Int64N(9000), 5)
+		n, err := v.ReadAt(got, off)
+		want := whole.Bytes()[min(off, v.Size()):min(off+int64(len(got)), v.Size())]
+		if n != len(want) || !bytes.Equal(got[:n], want) || (err == nil) != (n == len(got)) {
+			t.Fatalf("%d bytes at %d: %d bytes, %v, or other bytes", len(got), off, n, err)
+		}
+	}
+	if _, err := v.ReadAt(make([]byte, 1), -1); err == nil {
+		t.Error("a negative offset was taken")
+	}
+}
 
-func (c counter) WriteAt(p []byte, _ int64) (int, error) { *c.n += int64(len(p)); return len(p), nil }
+// TestBootData: it lies at its sector, whatever the sector's size, and no driver minds it.
+func TestBootData(t *testing.T) {
+	list, _ := sample()
+	data := content(200_001, 3)
+	for _, sector := range []int{512, 4096} {
+		v, err := Plan(Options{Kind: FAT32, Size: 1 << 30, SectorSize: sector, BootData: data, Label: "BOOTMEND", Time: epoch}, list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := write(t, v)
+		fsck(t, path)
+		got := make([]byte, len(data))
+		if _, err := v.ReadAt(got, int64(BootDataSector*sector)); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("sectors of %d bytes: boot data differs (%v)", sector, err)
+		}
+		if out := run(t, "mtype", "-i", path, "::/a/b/c/d/deep file with spaces.text"); out != string(content(1, 3)) {
+			t.Errorf("sectors of %d bytes: mtools reads %q", sector, out)
+		}
+	}
+}
 
 func TestPlanRefuses(t *testing.T) {
 	for _, tc := range []struct {
@@ -360,7 +420,9 @@ func TestPlanRefuses(t *testing.T) {
 		{"lower label", Options{Label: "boot"}, nil, "capital"},
 		{"small FAT32", Options{Kind: FAT32, Size: 20 << 20}, nil, "another size or kind"},
 		{"full root", Options{Kind: FAT16, Size: 32 << 20}, manyFiles(513), "root directory"},
-		{"beyond 2 TiB", Options{Size: 3 << 40}, nil, "2 TiB"},
+		{"boot data in FAT16", Options{Kind: FAT16, BootData: []byte{1}}, nil, "FAT32"},
+		{"odd sectors", Options{SectorSize: 1024}, nil, "512 or 4096"},
+		{"beyond 2 TiB", Options{Size: 3 << 40}, nil, "2^32 sectors"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := Plan(tc.opts, tc.entries)

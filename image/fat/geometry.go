@@ -17,13 +17,14 @@ const (
 	minClusters32 = 65525 + 16
 	maxClusters32 = 0x0ffffff5 - 16
 
-	maxSectorsPerCluster = 64 // 32 KiB: the largest that every driver takes
-	rootEntries          = 512
+	maxCluster  = 32 << 10 // bytes: the largest that every driver takes
+	rootEntries = 512
 )
 
 // geometry is where the regions of a volume lie, in sectors.
 type geometry struct {
 	kind       Kind
+	sector     uint32 // BPB_BytsPerSec
 	total      uint32 // BPB_TotSec
 	spc        uint32 // BPB_SecPerClus
 	reserved   uint32 // BPB_RsvdSecCnt
@@ -36,11 +37,11 @@ type geometry struct {
 
 // measure lays out the regions of a volume of a kind and a cluster size. It reports false where nothing is left
 // for data, or where the count of clusters makes the volume another kind.
-func measure(kind Kind, total, spc uint32) (geometry, bool) {
-	g := geometry{kind: kind, total: total, spc: spc, reserved: 1}
-	g.rootSecs = rootEntries * 32 / SectorSize
+func (o Options) measure(kind Kind, total, spc uint32) (geometry, bool) {
+	g := geometry{kind: kind, sector: uint32(o.sectorSize()), total: total, spc: spc, reserved: 1}
+	g.rootSecs = rootEntries * 32 / g.sector
 	if kind == FAT32 {
-		g.reserved, g.rootSecs = 32, 0
+		g.reserved, g.rootSecs = BootDataSector+(uint32(len(o.BootData))+g.sector-1)/g.sector, 0
 	}
 	// The FATs must describe the clusters that the FATs leave room for: grow them from the smallest until they
 	// do. The formula of fatgen103 overshoots, and approximations of it undershoot at some sizes.
@@ -49,7 +50,7 @@ func measure(kind Kind, total, spc uint32) (geometry, bool) {
 			return g, false
 		}
 		bits := uint64(g.clusters+2) * uint64(kind)
-		need := uint32((bits + SectorSize*8 - 1) / (SectorSize * 8))
+		need := uint32((bits + uint64(g.sector)*8 - 1) / (uint64(g.sector) * 8))
 		if need <= g.fatSectors {
 			break
 		}
@@ -58,7 +59,7 @@ func measure(kind Kind, total, spc uint32) (geometry, bool) {
 	// FAT32: clusters that start on a multiple of their size write faster on flash. It can only take clusters
 	// away, so the FATs stay long enough.
 	if kind == FAT32 {
-		align := max(spc, 8)
+		align := max(spc, 4096/g.sector)
 		g.reserved += (align - g.dataStart%align) % align
 		if !g.place() {
 			return g, false
@@ -86,16 +87,19 @@ func (g *geometry) place() bool {
 	return true
 }
 
-// usualCluster is the cluster size, in sectors, that Microsoft's format gives a volume of so many sectors
-// (fatgen103, DskTableFAT16 and DskTableFAT32).
-func usualCluster(kind Kind, total uint32) uint32 {
-	type row struct{ upTo, spc uint32 }
+// usualCluster is the cluster size, in sectors of 512 bytes, that Microsoft's format gives a volume of so many of
+// them (fatgen103, DskTableFAT16 and DskTableFAT32).
+func usualCluster(kind Kind, total int64) uint32 {
+	type row struct {
+		upTo int64
+		spc  uint32
+	}
 	var table []row
 	switch kind {
 	case FAT16:
-		table = []row{{32680, 2}, {262144, 4}, {524288, 8}, {1048576, 16}, {2097152, 32}, {^uint32(0), 64}}
+		table = []row{{32680, 2}, {262144, 4}, {524288, 8}, {1048576, 16}, {2097152, 32}, {1 << 32, 64}}
 	case FAT32:
-		table = []row{{532480, 1}, {16777216, 8}, {33554432, 16}, {67108864, 32}, {^uint32(0), 64}}
+		table = []row{{532480, 1}, {16777216, 8}, {33554432, 16}, {67108864, 32}, {1 << 32, 64}}
 	default:
 		return 1
 	}
@@ -104,12 +108,12 @@ func usualCluster(kind Kind, total uint32) uint32 {
 			return r.spc
 		}
 	}
-	return maxSectorsPerCluster
+	return maxCluster / SectorSize
 }
 
-// usualKinds are the kinds to try for a volume of so many sectors: Microsoft's format takes FAT12 below 4.1 MB
+// usualKinds are the kinds to try for a volume of so many sectors of 512 bytes: Microsoft's format takes FAT12 below 4.1 MB
 // and FAT16 below 512 MB; UEFI firmware reads all three (UEFI specification, section 13.3.1).
-func usualKinds(total uint32) []Kind {
+func usualKinds(total int64) []Kind {
 	switch {
 	case total < 8400:
 		return []Kind{FAT12, FAT16}
@@ -122,30 +126,31 @@ func usualKinds(total uint32) []Kind {
 
 // choose finds the geometry for a volume of size bytes.
 func choose(opts Options, size int64) (geometry, error) {
-	sectors := size / SectorSize
+	sector := int64(opts.sectorSize())
+	sectors := size / sector
 	if sectors > 1<<32-1 {
-		return geometry{}, fmt.Errorf("volume of %d bytes: FAT ends at 2 TiB: choose a smaller size", size)
+		return geometry{}, fmt.Errorf("volume of %d bytes: FAT ends at 2^32 sectors of %d bytes: choose a smaller size", size, sector)
 	}
 	total := uint32(sectors)
 	kinds := []Kind{opts.Kind}
 	if opts.Kind == Auto {
-		kinds = usualKinds(total)
+		kinds = usualKinds(size / SectorSize)
 	}
 	for _, kind := range kinds {
 		if opts.ClusterSize != 0 {
-			if g, ok := measure(kind, total, uint32(opts.ClusterSize/SectorSize)); ok {
+			if g, ok := opts.measure(kind, total, uint32(int64(opts.ClusterSize)/sector)); ok {
 				return g, nil
 			}
 			continue
 		}
-		usual := usualCluster(kind, total)
-		for spc := usual; spc <= maxSectorsPerCluster; spc *= 2 {
-			if g, ok := measure(kind, total, spc); ok {
+		usual := max(usualCluster(kind, size/SectorSize)*SectorSize/uint32(sector), 1)
+		for spc := usual; spc <= maxCluster/uint32(sector); spc *= 2 {
+			if g, ok := opts.measure(kind, total, spc); ok {
 				return g, nil
 			}
 		}
 		for spc := usual / 2; spc > 0; spc /= 2 {
-			if g, ok := measure(kind, total, spc); ok {
+			if g, ok := opts.measure(kind, total, spc); ok {
 				return g, nil
 			}
 		}

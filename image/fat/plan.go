@@ -23,6 +23,7 @@ func Plan(opts Options, entries []Entry) (*Volume, error) {
 		if missing > 0 {
 			return nil, fmt.Errorf("%w: %d bytes hold %d bytes too little for the files and free space: choose a larger size", ErrTooSmall, opts.Size, missing)
 		}
+		v.fill()
 		return v, nil
 	}
 	// The smallest size: start from the contents and add what is missing; more sectors never hold less within
@@ -32,6 +33,7 @@ func Plan(opts Options, entries []Entry) (*Volume, error) {
 	for range 1000 {
 		v, missing, err := fit(opts, root, size)
 		if err == nil && missing <= 0 {
+			v.fill()
 			return v, nil
 		}
 		if err != nil && !errors.Is(err, ErrTooSmall) {
@@ -52,8 +54,14 @@ func (o Options) check() error {
 	default:
 		return fmt.Errorf("unknown FAT kind %d: use 12, 16 or 32", int(o.Kind))
 	}
-	if c := o.ClusterSize; c != 0 && (c < SectorSize || c > SectorSize*128 || c&(c-1) != 0) {
-		return fmt.Errorf("cluster size %d: not a power of two from 512 to 65536", c)
+	if s := o.sectorSize(); s != 512 && s != 4096 {
+		return fmt.Errorf("sector size %d: use 512 or 4096", s)
+	}
+	if c := o.ClusterSize; c != 0 && (c < o.sectorSize() || c > 64<<10 || c&(c-1) != 0) {
+		return fmt.Errorf("cluster size %d: not a power of two from %d to 65536", c, o.sectorSize())
+	}
+	if len(o.BootData) > maxBootData || len(o.BootData) > 0 && o.Kind != FAT32 {
+		return fmt.Errorf("boot data of %d bytes: FAT32 volumes have room for it, up to %d", len(o.BootData), maxBootData)
 	}
 	if o.Size < 0 || o.Free < 0 {
 		return fmt.Errorf("negative size or free space: give bytes")
@@ -69,6 +77,16 @@ func (o Options) check() error {
 		}
 	}
 	return nil
+}
+
+// maxBootData keeps the count of reserved sectors within its 16 bits, alignment included.
+const maxBootData = 16 << 20
+
+func (o Options) sectorSize() int {
+	if o.SectorSize == 0 {
+		return SectorSize
+	}
+	return o.SectorSize
 }
 
 // fit lays the tree out in a volume of size bytes; missing is how many bytes of clusters it lacks.

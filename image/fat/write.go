@@ -1,61 +1,118 @@
 package fat
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 	"time"
 )
 
+// region is a run of the volume's bytes that are not zero.
+type region struct {
+	off, size int64
+	io.ReaderAt
+}
+
+// fill makes the volume readable, once everything has its place.
+func (v *Volume) fill() {
+	g := v.geo
+	sector := int64(g.sector)
+	add := func(off, size int64, r io.ReaderAt) {
+		if size > 0 {
+			v.regions = append(v.regions, region{off, size, r})
+		}
+	}
+	addBytes := func(off int64, b []byte) { add(off, int64(len(b)), bytes.NewReader(b)) }
+
+	addBytes(0, v.bootSector())
+	if g.kind == FAT32 {
+		addBytes(1*sector, v.fsInfo())
+		addBytes(backupBootSector*sector, v.bootSector())
+		addBytes((backupBootSector+1)*sector, v.fsInfo())
+		addBytes(BootDataSector*sector, v.opts.BootData)
+	}
+	fat := v.table()
+	addBytes(int64(g.reserved)*sector, fat)
+	addBytes(int64(g.reserved+g.fatSectors)*sector, fat)
+	if g.kind != FAT32 {
+		addBytes(int64(g.rootStart)*sector, v.dirEntries(v.root))
+	}
+	v.end = int64(g.dataStart) * sector
+	for _, n := range v.order {
+		if at := v.clusterOffset(n.first); n.dir {
+			addBytes(at, v.dirEntries(n))
+		} else {
+			add(at, n.size, &fileReader{node: n})
+		}
+		v.end = v.clusterOffset(n.first + n.clusters)
+	}
+}
+
+// ReadAt implements io.ReaderAt. Reading in ascending order is fast; going back opens a file anew.
+func (v *Volume) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("FAT volume: read at %d", off)
+	}
+	done := 0
+	i, _ := slices.BinarySearchFunc(v.regions, off, func(r region, off int64) int { return cmp.Compare(r.off+r.size, off+1) })
+	for done < len(p) && off < v.size {
+		part := p[done:min(int64(len(p)), int64(done)+v.size-off)]
+		switch {
+		case i == len(v.regions):
+			clear(part)
+		case off < v.regions[i].off:
+			part = part[:min(int64(len(part)), v.regions[i].off-off)]
+			clear(part)
+		default:
+			r := v.regions[i]
+			part = part[:min(int64(len(part)), r.off+r.size-off)]
+			if n, err := r.ReadAt(part, off-r.off); err != nil {
+				return done + n, err
+			}
+			if off+int64(len(part)) == r.off+r.size {
+				i++
+			}
+		}
+		done += len(part)
+		off += int64(len(part))
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
+}
+
 // Write writes the whole volume to w, front to back. progress may be nil.
 func (v *Volume) Write(ctx context.Context, w io.Writer, progress func(done, total int64)) error {
-	return v.emit(&stream{ctx: ctx, out: w, total: v.size, progress: progress})
-}
-
-// WriteDisk writes the volume to w from its offset 0. Free clusters are left as they are. Where w is known to read
-// as zeros (a new sparse file) blank says so, and zeros are left out too; the caller sets the file's length.
-func (v *Volume) WriteDisk(ctx context.Context, w io.WriterAt, blank bool, progress func(done, total int64)) error {
-	return v.emit(&stream{ctx: ctx, at: w, blank: blank, total: v.size, progress: progress})
-}
-
-func (v *Volume) emit(s *stream) error {
-	g := v.geo
-	s.write(v.bootSector())
-	if g.kind == FAT32 {
-		info := v.fsInfo()
-		s.write(info)
-		s.zero(4 * SectorSize)
-		s.write(v.bootSector()) // BPB_BkBootSec = 6
-		s.write(info)
-	}
-	s.zero(int64(g.reserved)*SectorSize - s.off)
-	for range 2 {
-		end := s.off + int64(g.fatSectors)*SectorSize
-		v.writeFAT(s)
-		s.zero(end - s.off)
-	}
-	if g.kind != FAT32 {
-		s.write(v.dirEntries(v.root))
-	}
-	s.zero(int64(g.dataStart)*SectorSize - s.off)
-	for _, n := range v.order {
-		end := v.clusterOffset(n.first + n.clusters)
-		if n.dir {
-			s.write(v.dirEntries(n))
-		} else {
-			s.file(n)
+	buf := make([]byte, min(v.size, 256<<10))
+	for off := int64(0); off < v.size; {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		s.zero(end - s.off)
+		n, err := v.ReadAt(buf[:min(int64(len(buf)), v.size-off)], off)
+		if err != nil {
+			return err
+		}
+		if n, err := w.Write(buf[:n]); err != nil {
+			return fmt.Errorf("writing FAT volume at byte %d: %w", off+int64(n), err)
+		}
+		off += int64(n)
+		if progress != nil {
+			progress(off, v.size)
+		}
 	}
-	s.skip(v.size - s.off)
-	return s.err
+	return nil
 }
 
-// bootSector returns sector 0 (fatgen103, "Boot Sector and BPB Structure").
+// bootSector returns the first 512 bytes of sector 0 (fatgen103, "Boot Sector and BPB Structure").
 func (v *Volume) bootSector() []byte {
-	g, b, le := v.geo, make([]byte, SectorSize), binary.LittleEndian
+	g, b, le := v.geo, make([]byte, 512), binary.LittleEndian
 	fat32 := g.kind == FAT32
 	tail := 36 // where the fields after the common part start
 	if fat32 {
@@ -63,7 +120,7 @@ func (v *Volume) bootSector() []byte {
 	}
 	copy(b, []byte{0xeb, byte(tail + 26 - 2), 0x90}) // BS_jmpBoot
 	copy(b[3:], "MSWIN4.1")                          // BS_OEMName: the only one that all drivers take
-	le.PutUint16(b[11:], SectorSize)                 // BPB_BytsPerSec
+	le.PutUint16(b[11:], uint16(g.sector))           // BPB_BytsPerSec
 	b[13] = byte(g.spc)                              // BPB_SecPerClus
 	le.PutUint16(b[14:], uint16(g.reserved))         // BPB_RsvdSecCnt
 	b[16] = 2                                        // BPB_NumFATs
@@ -81,10 +138,10 @@ func (v *Volume) bootSector() []byte {
 	le.PutUint16(b[26:], 255)                  // BPB_NumHeads
 	le.PutUint32(b[28:], v.opts.HiddenSectors) // BPB_HiddSec
 	if fat32 {
-		le.PutUint32(b[36:], g.fatSectors)   // BPB_FATSz32
-		le.PutUint32(b[44:], v.root.first)   // BPB_RootClus
-		le.PutUint16(b[48:], 1)              // BPB_FSInfo
-		le.PutUint16(b[50:], backupBootSect) // BPB_BkBootSec
+		le.PutUint32(b[36:], g.fatSectors)     // BPB_FATSz32
+		le.PutUint32(b[44:], v.root.first)     // BPB_RootClus
+		le.PutUint16(b[48:], 1)                // BPB_FSInfo
+		le.PutUint16(b[50:], backupBootSector) // BPB_BkBootSec
 	}
 	b[tail] = 0x80                                 // BS_DrvNum
 	b[tail+2] = 0x29                               // BS_BootSig
@@ -97,7 +154,7 @@ func (v *Volume) bootSector() []byte {
 	return b
 }
 
-const backupBootSect = 6
+const backupBootSector = 6
 
 func padLabel(label string) string {
 	if label == "" {
@@ -106,9 +163,9 @@ func padLabel(label string) string {
 	return fmt.Sprintf("%-11s", label)
 }
 
-// fsInfo returns the FAT32 FSInfo sector.
+// fsInfo returns the first 512 bytes of the FAT32 FSInfo sector.
 func (v *Volume) fsInfo() []byte {
-	b, le := make([]byte, SectorSize), binary.LittleEndian
+	b, le := make([]byte, 512), binary.LittleEndian
 	le.PutUint32(b[0:], 0x41615252)              // FSI_LeadSig
 	le.PutUint32(b[484:], 0x61417272)            // FSI_StrucSig
 	le.PutUint32(b[488:], v.geo.clusters-v.used) // FSI_Free_Count
@@ -121,11 +178,10 @@ func (v *Volume) fsInfo() []byte {
 	return b
 }
 
-// writeFAT writes the entries in use of one FAT: two reserved ones, then each run's chain.
-func (v *Volume) writeFAT(s *stream) {
-	const chunk = 48 << 10 // holds whole entries of all three kinds
+// table returns the entries in use of a FAT: two reserved ones, then each run's chain.
+func (v *Volume) table() []byte {
 	kind := v.geo.kind
-	buf := make([]byte, 0, chunk+8)
+	buf := make([]byte, 0, (int(v.used)+2)*int(kind)/8+4)
 	half := -1 // FAT12: the even entry waiting for its odd neighbour
 	put := func(e uint32) {
 		switch {
@@ -139,18 +195,11 @@ func (v *Volume) writeFAT(s *stream) {
 			buf = append(buf, byte(half), byte(half>>8)|byte(e<<4), byte(e>>4))
 			half = -1
 		}
-		if len(buf) >= chunk {
-			s.write(buf)
-			buf = buf[:0]
-		}
 	}
 	const end = 0x0fffffff
 	put(0x0ffffff8) // FAT[0]: the media byte
 	put(end)        // FAT[1]: cleanly unmounted, no errors
 	for _, n := range v.order {
-		if s.err != nil {
-			return
-		}
 		for c := n.first; c < n.first+n.clusters-1; c++ {
 			put(c + 1)
 		}
@@ -159,7 +208,7 @@ func (v *Volume) writeFAT(s *stream) {
 	if half >= 0 {
 		put(0)
 	}
-	s.write(buf)
+	return buf
 }
 
 // dirEntries returns the entries of a directory (fatgen103, "FAT Directory Structure").
@@ -253,105 +302,73 @@ func dosTime(t time.Time) (date, clock uint16) {
 	return date, clock
 }
 
-// stream is where the volume goes: every byte in order, to a writer or, with holes, to a place. The first
-// error stays and makes the rest do nothing.
-type stream struct {
-	ctx      context.Context
-	out      io.Writer
-	at       io.WriterAt
-	blank    bool
-	off      int64
-	total    int64
-	progress func(done, total int64)
-	err      error
-	buf      []byte
+// fileReader is a file's content. It keeps the file open from one read to the next, since most are ascending.
+type fileReader struct {
+	*node
+	mu  sync.Mutex
+	r   io.ReadCloser
+	pos int64
 }
 
-var zeros [256 << 10]byte
-
-func (s *stream) write(p []byte) {
-	if s.err != nil || len(p) == 0 {
-		return
-	}
-	if s.err = s.ctx.Err(); s.err != nil {
-		return
-	}
-	var n int
-	if s.out != nil {
-		n, s.err = s.out.Write(p)
-	} else {
-		n, s.err = s.at.WriteAt(p, s.off)
-	}
-	if s.err == nil && n != len(p) {
-		s.err = io.ErrShortWrite
-	}
-	if s.err != nil {
-		s.err = fmt.Errorf("writing FAT volume at byte %d: %w", s.off+int64(n), s.err)
-		return
-	}
-	s.advance(int64(n))
-}
-
-func (s *stream) advance(n int64) {
-	s.off += n
-	if s.progress != nil {
-		s.progress(s.off, s.total)
-	}
-}
-
-// zero puts n bytes that must read as zeros.
-func (s *stream) zero(n int64) {
-	if s.at != nil && s.blank {
-		s.skip(n)
-		return
-	}
-	for s.err == nil && n > 0 {
-		k := min(n, int64(len(zeros)))
-		s.write(zeros[:k])
-		n -= k
-	}
-}
-
-// skip puts n bytes that nobody reads.
-func (s *stream) skip(n int64) {
-	if s.err != nil || n <= 0 {
-		return
-	}
-	if s.at == nil {
-		s.zero(n)
-		return
-	}
-	s.advance(n)
-}
-
-func (s *stream) file(n *node) {
-	if s.err != nil {
-		return
-	}
-	r, err := n.open()
+// ReadAt implements io.ReaderAt. Reading the end makes sure that the file ends there.
+func (c *fileReader) ReadAt(p []byte, off int64) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := c.read(p, off)
 	if err != nil {
-		s.err = fmt.Errorf("file %s: %w", n.name, err)
-		return
+		c.close()
+		return n, fmt.Errorf("file %s: %w", c.name, err)
 	}
-	defer func() { _ = r.Close() }() // read only: nothing is lost
-	if s.buf == nil {
-		s.buf = make([]byte, 256<<10)
+	return n, nil
+}
+
+func (c *fileReader) read(p []byte, off int64) (int, error) {
+	if err := c.seek(off); err != nil {
+		return 0, err
 	}
-	for left := n.size; left > 0 && s.err == nil; {
-		k, err := io.ReadFull(r, s.buf[:min(left, int64(len(s.buf)))])
-		if err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = fmt.Errorf("%w: %d bytes fewer than announced", io.ErrUnexpectedEOF, left-int64(k))
-			}
-			s.err = fmt.Errorf("file %s: %w", n.name, err)
-			return
+	n, err := io.ReadFull(c.r, p)
+	c.pos += int64(n)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return n, fmt.Errorf("%w: %d bytes fewer than announced", io.ErrUnexpectedEOF, c.size-c.pos)
+	}
+	if err != nil || c.pos < c.size {
+		return n, err
+	}
+	var more [1]byte
+	k, err := io.ReadFull(c.r, more[:])
+	if k != 0 {
+		return n, fmt.Errorf("longer than the announced %d bytes: it changed while being written", c.size)
+	}
+	c.close()
+	if !errors.Is(err, io.EOF) {
+		return n, err // such as a wrong checksum
+	}
+	return n, nil
+}
+
+// seek opens the file, unless it is, and goes to an offset.
+func (c *fileReader) seek(off int64) (err error) {
+	if c.r != nil && c.pos == off {
+		return nil
+	}
+	if s, ok := c.r.(io.Seeker); ok {
+		c.pos, err = s.Seek(off, io.SeekStart)
+		return err
+	}
+	if c.r == nil || c.pos > off {
+		c.close()
+		if c.r, err = c.open(); err != nil {
+			return err
 		}
-		s.write(s.buf[:k])
-		left -= int64(k)
 	}
-	if s.err == nil {
-		if k, _ := io.ReadFull(r, s.buf[:1]); k != 0 {
-			s.err = fmt.Errorf("file %s: longer than the announced %d bytes: it changed while being written", n.name, n.size)
-		}
+	n, err := io.CopyN(io.Discard, c.r, off-c.pos)
+	c.pos += n
+	return err
+}
+
+func (c *fileReader) close() {
+	if c.r != nil {
+		_ = c.r.Close() // read only: nothing is lost
 	}
+	c.r, c.pos = nil, 0
 }
