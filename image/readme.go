@@ -33,18 +33,27 @@ const readmeNoKeys = `This medium holds no recovery keys. It asks for them where
 
 `
 
+const readmeStick = `For the administrator: put newer key files into bootmend/keys and further rule packs
+into bootmend/rules; they are used beside those that are there. "bootmend verify"
+checks this stick.
+
+`
+
 const readmeEnd = `Media number: @ID@
 Licences of the programs on it: bootmend/NOTICE
 `
 
 // readme is for the person who finds the medium; lines end as Windows' own do.
-func readme(t *Tree) []byte {
+func readme(t *Tree, k kind) []byte {
 	text := readmeText + readmeNoKeys
 	switch {
 	case t.HasKeys:
 		text = readmeKeys + readmeText
 	case t.HasVault:
 		text = readmeText + readmeVault
+	}
+	if k == stick {
+		text += readmeStick
 	}
 	text += strings.ReplaceAll(readmeEnd, "@ID@", t.ID)
 	return []byte(strings.ReplaceAll(text, "\n", "\r\n"))

@@ -108,10 +108,15 @@ func ruleName(i int, name string) string {
 	return fmt.Sprintf("%02d-%s.yaml", i+1, name[:min(len(name), 60)])
 }
 
-// Tree lays the files out. It reads all of them once, for their hashes; ctx ends that early.
-func (s Spec) Tree(ctx context.Context) (*Tree, error) {
+// Tree lays the files of an ISO image out. It reads all of them once, for their hashes; ctx ends that early.
+func (s Spec) Tree(ctx context.Context) (*Tree, error) { return s.tree(ctx, disc) }
+
+// StickTree lays the files of a stick out, as Tree does.
+func (s Spec) StickTree(ctx context.Context) (*Tree, error) { return s.tree(ctx, stick) }
+
+func (s Spec) tree(ctx context.Context, k kind) (*Tree, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	return newTree(ctx, s)
+	return newTree(ctx, s, k)
 }

@@ -24,6 +24,8 @@ import (
 
 // Paths on the media that makers of media and the agent look for.
 const (
+	PathShim       = "/EFI/BOOT/BOOTX64.EFI" // UEFI 2.10, section 3.5.1.1
+	PathGrub       = "/EFI/BOOT/grubx64.efi" // the name that shim asks for
 	PathGrubConfig = "/boot/grub/grub.cfg"
 	PathElTorito   = "/boot/grub/eltorito.img"
 	PathESP        = "/boot/efi.img"
@@ -34,8 +36,10 @@ const (
 	PathConfig     = "/bootmend/config.yaml"
 	PathKeys       = "/bootmend/keys.csv"
 	PathVault      = "/bootmend/keys.age"
+	PathKeyFolder  = "/bootmend/keys" // for key files that are added later
 	PathRules      = "/bootmend/rules"
 	PathTrust      = "/bootmend/trust"
+	PathLogs       = "/bootmend/logs"
 	PathManifest   = "/bootmend/manifest.json"
 	PathNotice     = "/bootmend/NOTICE"
 	PathReadme     = "/README.txt"
@@ -47,9 +51,14 @@ type File struct {
 	Size   int64
 	SHA256 [sha256.Size]byte
 	Open   func() (io.ReadCloser, error)
+
+	ModTime time.Time // of files that were read from media
+
+	inside []File // of the volume that it is an image of, with their hashes
 }
 
-// Tree is everything on the media, in the order in which it is read when the media boot.
+// Tree is everything on the media, in the order in which it is read when the media boot. [Spec.Tree] makes one for
+// an ISO image, [Spec.StickTree] one for a stick.
 type Tree struct {
 	ID         string // 32 hexadecimal digits that follow from the content
 	Label      string
@@ -57,10 +66,22 @@ type Tree struct {
 	HasKeys    bool // in clear text
 	HasVault   bool
 	Files      []File
-	BootHybrid []byte // boot sector code for BIOS sticks
+	Dirs       []string // folders that are empty at first
+	BootHybrid []byte   // boot sector code for BIOS sticks
+	Core       []byte   // sticks: GRUB's image for a BIOS, which is no file there
+
+	boot []BootCode
 }
 
-func newTree(ctx context.Context, s Spec) (*Tree, error) {
+// kind is what the tree is for.
+type kind int
+
+const (
+	disc  kind = iota // an ISO 9660 image, with an EFI system partition as one of its files
+	stick             // one FAT partition
+)
+
+func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 	hybrid, err := fs.ReadFile(s.Bundle, assets.BootHybrid)
 	if err != nil {
 		return nil, fmt.Errorf("boot bundle: %w", err)
@@ -100,17 +121,36 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 	if err := hashAll(ctx, inputs); err != nil {
 		return nil, err
 	}
-	t.ID = mediaID(s, t.Time, inputs)
+	t.ID = mediaID(s, k, t.Time, inputs)
 
 	grub := FromBytes(PathGrubConfig, grubConfig(s, t.ID))
-	readme := FromBytes(PathReadme, readme(t))
+	readme := FromBytes(PathReadme, readme(t, k))
 	id := FromBytes(PathMediaID, []byte(t.ID+"\n"))
-	esp, err := espImage(t, espFiles{shim: pick(inputs, "shim"), grub: pick(inputs, "grub"), config: grub, readme: readme, id: id})
-	if err != nil {
-		return nil, err
+	t.Files = []File{readme, grub}
+	apart := []string{PathElTorito} // what is no file of its own
+	switch k {
+	case disc:
+		apart = []string{PathShim, PathGrub}
+		inside := []File{pick(inputs, PathShim), pick(inputs, PathGrub), grub, readme, id}
+		if err := hashAll(ctx, inside); err != nil {
+			return nil, err
+		}
+		esp, err := espImage(t, inside)
+		if err != nil {
+			return nil, err
+		}
+		t.Files = append(t.Files, esp)
+	case stick:
+		if t.Core, err = pick(inputs, PathElTorito).content(); err != nil {
+			return nil, err
+		}
+		t.Dirs = []string{PathLogs, PathKeyFolder}
 	}
-	inputs = slices.DeleteFunc(inputs, func(f File) bool { return !strings.HasPrefix(f.Path, "/") })
-	t.Files = append([]File{readme, grub, esp}, inputs...)
+	for _, f := range inputs {
+		if !slices.Contains(apart, f.Path) {
+			t.Files = append(t.Files, f)
+		}
+	}
 	t.Files = append(t.Files, id, FromBytes("/bootmend/id-"+t.ID, nil))
 	if err := hashAll(ctx, t.Files); err != nil {
 		return nil, err
@@ -122,7 +162,7 @@ func newTree(ctx context.Context, s Spec) (*Tree, error) {
 // processor.
 func unpack(bundle fs.FS) ([]File, error) {
 	files := []struct{ path, name string }{
-		{PathElTorito, assets.ElTorito}, {PathNotice, assets.Notice}, {"shim", assets.Shim}, {"grub", assets.Grub},
+		{PathElTorito, assets.ElTorito}, {PathNotice, assets.Notice}, {PathShim, assets.Shim}, {PathGrub, assets.Grub},
 	}
 	unpacked := make([]File, len(files))
 	var g errgroup.Group
@@ -167,8 +207,23 @@ func (t *Tree) Replace(path string, data []byte) error {
 // FromBytes is a file with content in memory.
 func FromBytes(path string, data []byte) File {
 	return File{Path: path, Size: int64(len(data)), Open: func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(data)), nil
+		return memory{bytes.NewReader(data)}, nil
 	}}
+}
+
+// memory is an open file that can be read at any offset.
+type memory struct{ *bytes.Reader }
+
+func (memory) Close() error { return nil }
+
+// content returns the whole of a small file.
+func (f File) content() ([]byte, error) {
+	r, err := f.Open()
+	if err != nil {
+		return nil, fmt.Errorf("file %s: %w", f.Path, err)
+	}
+	defer func() { _ = r.Close() }() // read only: nothing is lost
+	return io.ReadAll(r)
 }
 
 // summer is a bundle that knows the hashes of its entries, which need not be read for them then.
@@ -234,7 +289,7 @@ func (f *File) hash(ctx context.Context) error {
 }
 
 // mediaID follows from everything that the person building decides, so that two media with one ID are equal.
-func mediaID(s Spec, when time.Time, inputs []File) string {
+func mediaID(s Spec, k kind, when time.Time, inputs []File) string {
 	h := sha256.New()
 	field := func(b []byte) {
 		var size [8]byte
@@ -243,6 +298,7 @@ func mediaID(s Spec, when time.Time, inputs []File) string {
 		h.Write(b)
 	}
 	field([]byte("bootmend media 1"))
+	field([]byte{byte(k)})
 	field([]byte(when.Format(time.RFC3339)))
 	field([]byte(s.kernelArgs()))
 	field(s.GrubConfig)
@@ -257,11 +313,20 @@ func grubConfig(s Spec, id string) []byte {
 	return []byte(strings.NewReplacer("@MEDIA_ID@", id, "@KERNEL_ARGS@", s.kernelArgs()).Replace(string(s.GrubConfig)))
 }
 
+// SetBoot tells the tree of boot code that the maker of media lays outside of files, and brings the manifest up to
+// date. The manifest's length depends on the names and places given, not on the code.
+func (t *Tree) SetBoot(code ...BootCode) error {
+	t.boot = code
+	return t.writeManifest()
+}
+
 // Manifest is /bootmend/manifest.json: every other file with its size and hash.
 type Manifest struct {
 	Schema int            `json:"schema"`
 	Media  string         `json:"media"`
+	Time   time.Time      `json:"time"` // the date of all files, by which later ones can be told
 	Files  []ManifestFile `json:"files"`
+	Boot   []BootCode     `json:"boot,omitempty"`
 }
 
 // ManifestFile is a file in the manifest.
@@ -269,22 +334,52 @@ type ManifestFile struct {
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
+	// Inside are the files of a volume that the file is an image of. On a stick logs come to it, so that its hash
+	// is no longer this one.
+	Inside []ManifestFile `json:"inside,omitempty"`
+}
+
+// BootCode is code that lies outside of files.
+type BootCode struct {
+	Name   string `json:"name"`
+	Offset int64  `json:"offset"` // in bytes from the start of the media
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// NewBootCode describes code that lies at an offset.
+func NewBootCode(name string, offset int64, code []byte) BootCode {
+	sum := sha256.Sum256(code)
+	return BootCode{name, offset, int64(len(code)), hex.EncodeToString(sum[:])}
+}
+
+// Marshal returns the manifest as it lies on the media. Equal manifests have equal bytes.
+func (m Manifest) Marshal() ([]byte, error) {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(data, '\n'), nil
 }
 
 // writeManifest adds the manifest or renews it; its size depends on names and sizes alone.
 func (t *Tree) writeManifest() error {
 	t.Files = slices.DeleteFunc(t.Files, func(f File) bool { return f.Path == PathManifest })
-	m := Manifest{Schema: 1, Media: t.ID}
-	for _, f := range t.Files {
-		m.Files = append(m.Files, ManifestFile{f.Path, f.Size, hex.EncodeToString(f.SHA256[:])})
-	}
-	slices.SortFunc(m.Files, func(a, b ManifestFile) int { return strings.Compare(a.Path, b.Path) })
-	data, err := json.MarshalIndent(m, "", "  ")
+	m := Manifest{Schema: 1, Media: t.ID, Time: t.Time, Files: manifestFiles(t.Files), Boot: t.boot}
+	data, err := m.Marshal()
 	if err != nil {
 		return err
 	}
-	f := FromBytes(PathManifest, append(data, '\n'))
-	f.SHA256 = sha256.Sum256(append(data, '\n'))
+	f := FromBytes(PathManifest, data)
+	f.SHA256 = sha256.Sum256(data)
 	t.Files = append(t.Files, f)
 	return nil
+}
+
+func manifestFiles(files []File) (list []ManifestFile) {
+	for _, f := range files {
+		list = append(list, ManifestFile{f.Path, f.Size, hex.EncodeToString(f.SHA256[:]), manifestFiles(f.inside)})
+	}
+	slices.SortFunc(list, func(a, b ManifestFile) int { return strings.Compare(a.Path, b.Path) })
+	return list
 }

@@ -118,7 +118,9 @@ func TestManifest(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256([]byte("ELTORITO"))
-	if !slices.Contains(m.Files, ManifestFile{PathElTorito, 8, hex.EncodeToString(sum[:])}) {
+	if !slices.ContainsFunc(m.Files, func(f ManifestFile) bool {
+		return f.Path == PathElTorito && f.Size == 8 && f.SHA256 == hex.EncodeToString(sum[:])
+	}) {
 		t.Errorf("manifest %s", after)
 	}
 	if err := tree.Replace(PathElTorito, []byte("longer than before")); err == nil {

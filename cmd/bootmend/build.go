@@ -29,10 +29,10 @@ func newBuildCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return usagef("build: name the kind of media: iso")
+			return usagef("build: name the kind of media: iso or usb")
 		},
 	}
-	cmd.AddCommand(newBuildISOCommand())
+	cmd.AddCommand(newBuildISOCommand(), newBuildUSBCommand())
 	return cmd
 }
 

@@ -20,8 +20,9 @@ type Contents struct {
 	ClusterSize int
 	Label       string // of the root directory, or else of the boot sector
 	VolumeID    uint32
-	BootData    []byte  // of the reserved sectors, without the zeros at its end
-	Entries     []Entry // in the order of the directories; those of a directory follow it
+	Time        time.Time // of the label
+	BootData    []byte    // of the reserved sectors, without the zeros at its end
+	Entries     []Entry   // in the order of the directories; those of a directory follow it
 }
 
 // Bounds of what a volume may hold. Media of ours hold a few dozen files; a person may add some.
@@ -258,6 +259,7 @@ func (f *reader) dir(d dirRef, depth int) error {
 		case attr&attrVolumeID != 0:
 			if d.path == "" {
 				f.Label = strings.TrimRight(latin(e[:11]), " ")
+				f.Time = readTime(le.Uint16(e[24:]), le.Uint16(e[22:]))
 			}
 			continue
 		case e[0] == '.' && attr&attrDir != 0: // itself and its parent

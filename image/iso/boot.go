@@ -82,11 +82,11 @@ func hybrid(m *memory, tree *media.Tree, extents map[string]extent, end int64) (
 		return 0, fmt.Errorf("file %s: %d bytes is not whole sectors", media.PathESP, esp.size)
 	}
 	table := &gpt.Table{
-		LogicalSectorSize: sectorSize, PhysicalSectorSize: sectorSize, ProtectiveMBR: true, GUID: guid(tree.ID, "disk"),
+		LogicalSectorSize: sectorSize, PhysicalSectorSize: sectorSize, ProtectiveMBR: true, GUID: media.GUID(tree.ID, "disk"),
 		Partitions: []*gpt.Partition{{
 			Index: 1, Start: uint64(esp.offset / sectorSize), Size: uint64(esp.size),
 			End:  uint64((esp.offset+esp.size)/sectorSize - 1),
-			Type: gpt.EFISystemPartition, Name: tree.Label, GUID: guid(tree.ID, "esp"),
+			Type: gpt.EFISystemPartition, Name: tree.Label, GUID: media.GUID(tree.ID, "esp"),
 		}},
 	}
 	if err := table.Write(m, size); err != nil {
@@ -100,7 +100,7 @@ func hybrid(m *memory, tree *media.Tree, extents map[string]extent, end int64) (
 	copy(mbr[:bootCodeSize], tree.BootHybrid)
 	le := binary.LittleEndian
 	le.PutUint64(mbr[grubBootSector:], uint64(extents[media.PathElTorito].offset/sectorSize+4))
-	copy(mbr[bootCodeSize:bootCodeSize+4], guidBytes(tree.ID, "mbr"))
+	copy(mbr[bootCodeSize:bootCodeSize+4], media.GUIDBytes(tree.ID, "mbr"))
 	// UEFI 2.10 section 5.2.3: the protective entry must not be active, yet many BIOSes start a stick only if some
 	// entry is. As mkisofs --mbr-force-bootable does: an active entry of type 0, which is none to all others.
 	copy(mbr[446+16:], []byte{0x80, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0})

@@ -36,12 +36,23 @@ var program = sync.OnceValues(func() (string, error) {
 // media builds an ISO as a user would. keys is the text of a CSV file, "" for none.
 func media(t *testing.T, keys string, flags ...string) string {
 	t.Helper()
+	return build(t, "iso", keys, flags...)
+}
+
+// mediaStick builds the image of a stick as a user would.
+func mediaStick(t *testing.T, keys string, flags ...string) string {
+	t.Helper()
+	return build(t, "usb", keys, flags...)
+}
+
+func build(t *testing.T, kind, keys string, flags ...string) string {
+	t.Helper()
 	skipShort(t)
 	bootmend, err := program()
 	check(t, err)
 	dir := t.TempDir()
-	iso := filepath.Join(dir, "heal.iso")
-	args := []string{"build", "iso", "-o", iso}
+	image := filepath.Join(dir, "heal."+kind)
+	args := []string{"build", kind, "-o", image}
 	if keys != "" {
 		file := filepath.Join(dir, "keys.csv")
 		if err := os.WriteFile(file, []byte(keys), 0o600); err != nil {
@@ -57,7 +68,7 @@ func media(t *testing.T, keys string, flags ...string) string {
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
-	return iso
+	return image
 }
 
 // keyList is the key file of a site: this disk's key among others' keys.

@@ -60,6 +60,7 @@ type Options struct {
 	Firmware Firmware
 	Media    string // ISO, first in the boot order
 	Medium   Medium
+	ReadOnly bool // the stick is write-protected
 	Disks    []Disk
 	Memory   int    // MiB
 	CPU      string // QEMU's -cpu
@@ -412,7 +413,7 @@ func (o Options) args() ([]string, error) {
 	// A keyboard and a stick share the port of every machine of the last fifteen years.
 	args = append(args, "-device", "qemu-xhci,id=xhci", "-device", "usb-kbd,bus=xhci.0")
 	if o.Media != "" {
-		args = append(args, "-drive", "if=none,format=raw,id=media-drive,file="+o.Media+mediaMode(o.Medium))
+		args = append(args, "-drive", "if=none,format=raw,id=media-drive,file="+o.Media+o.mediaMode())
 		switch o.Medium {
 		case USB:
 			args = append(args, "-device", "usb-storage,bus=xhci.0,id=media,removable=on,drive=media-drive,bootindex=1")
@@ -424,8 +425,8 @@ func (o Options) args() ([]string, error) {
 }
 
 // mediaMode keeps the disc read-only; a stick is writable, and the log may go there.
-func mediaMode(m Medium) string {
-	if m == USB {
+func (o Options) mediaMode() string {
+	if o.Medium == USB && !o.ReadOnly {
 		return ",cache=unsafe"
 	}
 	return ",readonly=on"
