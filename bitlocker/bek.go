@@ -29,7 +29,9 @@ func parseBEK(b []byte) (id GUID, key []byte, err error) {
 		return id, nil, err
 	}
 	for _, e := range list {
-		if e.Type != fve.TypeStartupKey || e.Value != fve.ValueExternalKey {
+		// The type says what the key is for (0x0006: to start Windows); other
+		// entries than keys, as newer files have, are passed over.
+		if e.Value != fve.ValueExternalKey {
 			continue
 		}
 		inside, err := e.nested(fve.ExternalSize)

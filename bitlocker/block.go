@@ -18,8 +18,10 @@ type block struct {
 	raw     []byte // the block, without its validation
 	entries []byte // behind the two headers
 	hash    *sealed
-	// hashErr tells why hash is nil.
+	// hashErr tells why hash is nil, but for checksumOnly.
 	hashErr error
+	// checksumOnly is a block that has no hash.
+	checksumOnly bool
 }
 
 // errNoChecksum marks a block that is whole, but whose checksum could not be
@@ -28,10 +30,10 @@ var errNoChecksum = errors.New("checksum cannot be read")
 
 // checkBlock validates copy i of the metadata before anything uses a field of
 // it: signature, version, sizes, that the copy lies where it says, and its
-// CRC-32. b is what could be read of the copy's 64 KiB at offset off.
+// CRC-32. b is what could be read of the copy at offset off.
 //
 // With errNoChecksum the block is returned as well.
-func checkBlock(b []byte, i int, off int64, sectorSize int) (*block, error) {
+func checkBlock(b []byte, i int, off int64, boot *bootSector) (*block, error) {
 	const headers = fve.BlockHeaderSize + fve.DatasetHeaderSize
 	if len(b) < headers {
 		return nil, fmt.Errorf("volume ends at offset %d", off+int64(len(b)))
@@ -46,12 +48,15 @@ func checkBlock(b []byte, i int, off int64, sectorSize int) (*block, error) {
 	if string(k.head.Signature[:]) != fve.Signature {
 		return nil, errors.New("signature -FVE-FS- is missing")
 	}
-	if k.head.Version != fve.BlockVersion {
-		return nil, fmt.Errorf("version %d instead of %d", k.head.Version, fve.BlockVersion)
+	version, size, room := uint16(fve.BlockVersion), int(k.head.Size16)*16, int(boot.copySize())
+	if boot.vista != nil {
+		version, size = fve.VistaBlockVersion, int(k.head.Size16)
 	}
-	size := int(k.head.Size16) * 16
-	if size < headers || size+fve.ValidationHeaderSize > fve.MetadataSize {
-		return nil, fmt.Errorf("size %d, want %d to %d", size, headers, fve.MetadataSize-fve.ValidationHeaderSize)
+	if k.head.Version != version {
+		return nil, fmt.Errorf("version %d instead of %d", k.head.Version, version)
+	}
+	if size < headers || size+fve.ValidationHeaderSize > room {
+		return nil, fmt.Errorf("size %d, want %d to %d", size, headers, room-fve.ValidationHeaderSize)
 	}
 	if size > len(b) {
 		return nil, fmt.Errorf("volume ends at offset %d, inside the block", off+int64(len(b)))
@@ -63,7 +68,7 @@ func checkBlock(b []byte, i int, off int64, sectorSize int) (*block, error) {
 	if d.Version != fve.DatasetVersion || d.HeaderSize < fve.DatasetHeaderSize || d.HeaderSize > d.Size || int64(d.Size) > int64(size-fve.BlockHeaderSize) {
 		return nil, fmt.Errorf("metadata header has version %d, header size %d, size %d in a block of %d bytes", d.Version, d.HeaderSize, d.Size, size)
 	}
-	if err := checkPlaces(&k.head, sectorSize); err != nil {
+	if err := checkPlaces(&k.head, boot); err != nil {
 		return nil, err
 	}
 	k.raw = b[:size:size]
@@ -86,14 +91,17 @@ func checkBlock(b []byte, i int, off int64, sectorSize int) (*block, error) {
 }
 
 // checkPlaces refuses blocks that put BitLocker's own data where it cannot be.
-func checkPlaces(h *fve.BlockHeader, sectorSize int) error {
+func checkPlaces(h *fve.BlockHeader, boot *bootSector) error {
 	const limit = 1 << 60 // far beyond any disk, and sums cannot overflow
+	sectorSize := boot.sectorSize
 	header := int64(h.HeaderSectors) * int64(sectorSize)
-	if h.EncryptedSize > limit || h.HeaderOffset > limit {
-		return fmt.Errorf("encrypted size %d or header offset %d is too large", h.EncryptedSize, h.HeaderOffset)
-	}
-	if header == 0 || h.HeaderOffset%uint64(sectorSize) != 0 || int64(h.HeaderOffset) < header {
+	if boot.vista != nil {
+		header = fve.VistaClear
+	} else if h.HeaderOffset > limit || h.HeaderOffset%uint64(sectorSize) != 0 || header == 0 || int64(h.HeaderOffset) < header {
 		return fmt.Errorf("volume header of %d sectors at offset %d", h.HeaderSectors, h.HeaderOffset)
+	}
+	if h.EncryptedSize > limit || header > limit {
+		return fmt.Errorf("encrypted size %d or volume header of %d sectors is too large", h.EncryptedSize, h.HeaderSectors)
 	}
 	for _, off := range h.Metadata {
 		if off > limit || off%uint64(sectorSize) != 0 || int64(off) < header {
@@ -105,10 +113,15 @@ func checkPlaces(h *fve.BlockHeader, sectorSize int) error {
 
 // parseHash reads the entry behind the checksum. It holds the SHA-256 of the
 // block, sealed with the volume master key, or on a decrypted volume bare.
+// Where there is none, the checksum is all there is.
 func (k *block) parseHash(b []byte) error {
 	list, err := parseEntries(b, len(k.raw)+fve.ValidationHeaderSize)
+	if err != nil && len(list) == 0 {
+		k.hashErr = fmt.Errorf("metadata's hash: %w", err)
+		return nil
+	}
 	if len(list) == 0 {
-		k.hashErr = fmt.Errorf("metadata has no hash to check it by: %w", errors.Join(err, ErrUnsupported))
+		k.checksumOnly = true
 		return nil
 	}
 	switch list[0].Value {
@@ -133,7 +146,7 @@ func (k *block) parseHash(b []byte) error {
 // the checksum alone does not protect against a change made on purpose.
 func (k *block) verify(vmk []byte) error {
 	if k.hash == nil {
-		return k.hashErr
+		return k.hashErr // nil where the checksum is all there is
 	}
 	kind, hash, err := k.hash.open(vmk)
 	if err != nil {

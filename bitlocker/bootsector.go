@@ -3,6 +3,7 @@ package bitlocker
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 
 	"github.com/bootmend/bootmend/bitlocker/internal/fve"
 )
@@ -15,6 +16,17 @@ type bootSector struct {
 	toGo       bool
 	metadata   [fve.Copies]int64
 	eowInfo    [2]int64
+	vista      *vista // nil on volumes of Windows 7 and later
+}
+
+// vista is what only a volume of Windows Vista has. Its first sectors are not
+// encrypted; the first one, and its copy in the last sector, have the file
+// system's name and one number replaced.
+type vista struct {
+	lcn        uint64 // the first metadata copy's cluster, instead of that number
+	mirror     uint64 // that number: the first cluster of NTFS' $MFTMirr
+	copySize   int64  // bytes for each metadata copy
+	lastSector int64  // offset of the copy of the first sector
 }
 
 // parseBootSector recognises a BitLocker volume by its signature and the
@@ -38,8 +50,8 @@ func parseBootSector(b []byte) (*bootSector, error) {
 		s.eow = true
 	case s.toGo:
 		return nil, ErrNotBitLocker // an ordinary FAT volume of Windows 95
-	case b[0] == 0xeb && b[1] == 0x52:
-		return nil, fmt.Errorf("volume of Windows Vista: %w", ErrUnsupported)
+	case b[0] == 0xeb && b[1] == 0x52: // NTFS' own, which Windows 7 replaces
+		s.vista = &vista{}
 	default:
 		return nil, fmt.Errorf("identifier %s at offset 0x%x of the first sector is unknown: %w", GUID(guid), at, ErrUnsupported)
 	}
@@ -51,6 +63,9 @@ func parseBootSector(b []byte) (*bootSector, error) {
 	default:
 		return nil, fmt.Errorf("sectors of %d bytes: %w", s.sectorSize, ErrUnsupported)
 	}
+	if s.vista != nil {
+		return s, s.parseVista(b)
+	}
 	for i := range s.metadata {
 		s.metadata[i] = int64(binary.LittleEndian.Uint64(b[at+16+8*i:]))
 	}
@@ -60,4 +75,41 @@ func parseBootSector(b []byte) (*bootSector, error) {
 		}
 	}
 	return s, nil
+}
+
+// parseVista reads the place of the first metadata copy, which tells that of
+// the others.
+func (s *bootSector) parseVista(b []byte) error {
+	v, le := s.vista, binary.LittleEndian
+	cluster := int64(s.sectorSize) * int64(b[13])
+	v.lcn = le.Uint64(b[fve.VistaLCN:])
+	total := le.Uint64(b[fve.VistaTotalSectors:])
+	const limit = 1 << 40 // clusters or sectors: far beyond any disk, and products cannot overflow
+	if cluster == 0 || cluster&(cluster-1) != 0 || v.lcn > limit || total > limit {
+		return fmt.Errorf("volume of Windows Vista with clusters of %d bytes, metadata at cluster %d, %d sectors: %w", cluster, v.lcn, total, ErrUnsupported)
+	}
+	s.metadata = [fve.Copies]int64{int64(v.lcn) * cluster}
+	v.copySize = (fve.VistaMetadataSize + cluster - 1) &^ (cluster - 1)
+	v.lastSector = int64(total) * int64(s.sectorSize)
+	return nil
+}
+
+// otherCopies takes the places of the second and third metadata copy from the
+// first one. Whether they are right, each copy tells itself.
+func (s *bootSector) otherCopies(r io.ReaderAt) {
+	b := make([]byte, fve.BlockHeaderSize)
+	if n, _ := r.ReadAt(b, s.metadata[0]); n < len(b) || string(b[:8]) != fve.Signature {
+		return
+	}
+	for i := 1; i < fve.Copies; i++ {
+		s.metadata[i] = int64(binary.LittleEndian.Uint64(b[32+8*i:]))
+	}
+}
+
+// copySize is how much of the volume each metadata copy takes.
+func (s *bootSector) copySize() int64 {
+	if s.vista != nil {
+		return s.vista.copySize
+	}
+	return fve.MetadataSize
 }

@@ -20,9 +20,16 @@ func (e extent) end() int64 { return e.off + e.n }
 func (m *Metadata) findPlaces(r io.ReaderAt, boot *bootSector) error {
 	h := &m.block.head
 	for _, off := range h.Metadata {
-		m.reserved = append(m.reserved, extent{int64(off), fve.MetadataSize})
+		m.reserved = append(m.reserved, extent{int64(off), m.copySize})
 	}
-	m.reserved = append(m.reserved, extent{m.headerOff, m.headerSize})
+	if m.Vista {
+		m.boots = []extent{{0, int64(m.SectorSize)}}
+		if m.vista.lastSector >= fve.VistaClear {
+			m.boots = append(m.boots, extent{m.vista.lastSector, int64(m.SectorSize)})
+		}
+	} else {
+		m.reserved = append(m.reserved, extent{m.headerOff, m.headerSize})
+	}
 	switch {
 	case m.State == StateDecrypted:
 		m.plain = []extent{{0, math.MaxInt64}}
@@ -49,6 +56,12 @@ func (m *Metadata) findPlaces(r io.ReaderAt, boot *bootSector) error {
 			return fmt.Errorf("BitLocker's areas at offsets %d and %d overlap: %w", a.off, b.off, ErrUnsupported)
 		}
 	}
+	if m.Vista {
+		m.plain = append([]extent{{0, fve.VistaClear}}, m.plain...)
+		if m.State != StateEncrypted && m.EncryptedSize < fve.VistaClear {
+			m.plain = []extent{{0, math.MaxInt64}}
+		}
+	}
 	if m.reserved[0].off < m.headerSize {
 		return fmt.Errorf("BitLocker's area at offset %d overlaps the volume header: %w", m.reserved[0].off, ErrUnsupported)
 	}
@@ -62,6 +75,7 @@ const (
 	segmentZero      segmentKind = iota // BitLocker's own, reads as zeros
 	segmentPlain                        // clear bytes
 	segmentEncrypted                    // encrypted, with physical offsets as tweak
+	segmentBoot                         // clear, but for what Vista changes in NTFS' first sector
 )
 
 // segment maps a part of the clear volume to the disk. Its bounds are those
@@ -94,6 +108,15 @@ func (m *Metadata) segments(size int64) []segment {
 			end = min(end, reserved[0].off)
 		}
 		if s.kind != segmentZero {
+			for _, b := range m.boots {
+				if b.off == pos {
+					s.kind, end = segmentBoot, min(end, b.end())
+				} else if pos < b.off {
+					end = min(end, b.off)
+				}
+			}
+		}
+		if s.kind == segmentEncrypted {
 			plain, until := m.plainAt(s.phys)
 			if plain {
 				s.kind = segmentPlain
@@ -103,7 +126,7 @@ func (m *Metadata) segments(size int64) []segment {
 			}
 		}
 		s.n = end - pos
-		if n := len(list); n > 0 && list[n-1].kind == s.kind && (s.kind == segmentZero || list[n-1].phys+list[n-1].n == s.phys) {
+		if n := len(list); n > 0 && list[n-1].kind == s.kind && s.kind != segmentBoot && (s.kind == segmentZero || list[n-1].phys+list[n-1].n == s.phys) {
 			list[n-1].n += s.n
 		} else {
 			list = append(list, s)

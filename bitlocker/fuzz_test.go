@@ -79,12 +79,12 @@ func FuzzBlock(f *testing.F) {
 		if size := int(binary.LittleEndian.Uint16(b[8:])) * 16; len(b) >= size+8 {
 			binary.LittleEndian.PutUint32(b[size+4:], crc32.ChecksumIEEE(b[:size]))
 		}
-		off := int64(binary.LittleEndian.Uint64(b[32:]))
-		k, err := checkBlock(b, 0, off, int(sectorSize))
+		off, boot := int64(binary.LittleEndian.Uint64(b[32:])), &bootSector{sectorSize: int(sectorSize)}
+		k, err := checkBlock(b, 0, off, boot)
 		if err != nil {
 			return
 		}
-		m := &Metadata{SectorSize: int(sectorSize), block: k}
+		m := &Metadata{SectorSize: int(sectorSize), block: k, copySize: fve.MetadataSize}
 		m.parseHeaders(1 << 30)
 		m.parseEntries()
 		if err := m.findPlaces(bytes.NewReader(nil), &bootSector{}); err != nil {
@@ -193,7 +193,7 @@ func TestFuzzSeeds(t *testing.T) {
 	if _, key, err := parseBEK(fuzzBEK()); err != nil || len(key) != 32 {
 		t.Errorf("startup key file: %v", err)
 	}
-	if _, err := checkBlock(fuzzBlock(), 0, 1<<18, 512); err != nil {
+	if _, err := checkBlock(fuzzBlock(), 0, 1<<18, &bootSector{sectorSize: 512}); err != nil {
 		t.Errorf("block: %v", err)
 	}
 }

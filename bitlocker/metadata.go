@@ -25,6 +25,7 @@ type Metadata struct {
 	VolumeSize     int64       `json:"volume_size"`
 	ToGo           bool        `json:"to_go"`            // BitLocker To Go
 	EncryptOnWrite bool        `json:"encrypt_on_write"` // conversion is tracked by bitmaps
+	Vista          bool        `json:"vista"`            // the layout of Windows Vista
 	Protectors     []Protector `json:"protectors"`
 	Block          int         `json:"block"` // which of the three copies was used: 1 to 3
 
@@ -35,12 +36,15 @@ type Metadata struct {
 	Skipped []string `json:"skipped,omitempty"`
 
 	block      *block
+	vista      *vista
+	copySize   int64 // of a metadata copy
 	fvek       *sealed
 	fvekErr    error
 	headerOff  int64
 	headerSize int64
 	reserved   []extent // where BitLocker keeps its own data, sorted
 	plain      []extent // where the disk holds clear bytes, sorted
+	boots      []extent // Vista's first sector and its copy, sorted
 	untrusted  error    // why the volume may be shown but not opened
 	readOnly   error    // why it must not be written to
 }
@@ -64,7 +68,13 @@ func ReadMetadata(r io.ReaderAt, size int64) (*Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Metadata{SectorSize: boot.sectorSize, ToGo: boot.toGo, EncryptOnWrite: boot.eow}
+	m := &Metadata{
+		SectorSize: boot.sectorSize, ToGo: boot.toGo, EncryptOnWrite: boot.eow, Vista: boot.vista != nil,
+		vista: boot.vista, copySize: boot.copySize(),
+	}
+	if m.Vista {
+		boot.otherCopies(r)
+	}
 	m.chooseBlock(r, boot)
 	if m.block == nil {
 		return nil, m.untrusted
@@ -80,7 +90,7 @@ func ReadMetadata(r io.ReaderAt, size int64) (*Metadata, error) {
 // chooseBlock reads the three copies and keeps the first valid one.
 func (m *Metadata) chooseBlock(r io.ReaderAt, boot *bootSector) {
 	for i, off := range boot.metadata {
-		k, err := readBlock(r, i, off, boot.sectorSize)
+		k, err := readBlock(r, i, off, boot)
 		if err != nil {
 			m.Problems = append(m.Problems, fmt.Sprintf("metadata copy %d at offset %d: %v", i+1, off, err))
 			if errors.Is(err, errNoChecksum) && m.block == nil {
@@ -99,16 +109,17 @@ func (m *Metadata) chooseBlock(r io.ReaderAt, boot *bootSector) {
 	}
 }
 
-func readBlock(r io.ReaderAt, i int, off int64, sectorSize int) (*block, error) {
+func readBlock(r io.ReaderAt, i int, off int64, boot *bootSector) (*block, error) {
+	sectorSize := boot.sectorSize
 	if off < int64(sectorSize) || off > 1<<60 || off%int64(sectorSize) != 0 {
 		return nil, errors.New("first sector gives an offset that cannot be")
 	}
-	b := make([]byte, fve.MetadataSize)
+	b := make([]byte, boot.copySize())
 	n, err := r.ReadAt(b, off)
 	if n < len(b) && err != nil && err != io.EOF {
 		return nil, fmt.Errorf("read at offset %d: %w", off+int64(n), err)
 	}
-	return checkBlock(b[:n], i, off, sectorSize)
+	return checkBlock(b[:n], i, off, boot)
 }
 
 // parseHeaders takes the fixed fields of the chosen block.
@@ -119,8 +130,15 @@ func (m *Metadata) parseHeaders(size int64) {
 	m.Method = Method(d.Method)
 	m.State = stateOf(h.State, h.NextState)
 	m.EncryptedSize = int64(h.EncryptedSize)
-	m.headerOff = int64(h.HeaderOffset)
-	m.headerSize = int64(h.HeaderSectors) * int64(m.SectorSize)
+	if m.Vista {
+		m.vista.mirror = h.HeaderOffset
+	} else {
+		m.headerOff = int64(h.HeaderOffset)
+		m.headerSize = int64(h.HeaderSectors) * int64(m.SectorSize)
+	}
+	if m.block.checksumOnly {
+		m.Problems = append(m.Problems, "metadata has a checksum, but no hash under the volume's key: a change made on purpose would not be noticed")
+	}
 	m.VolumeSize = max(size, 0)
 	if m.State == StateUnknown {
 		m.Problems = append(m.Problems, fmt.Sprintf("conversion state %d, next %d is unknown", h.State, h.NextState))
@@ -129,8 +147,14 @@ func (m *Metadata) parseHeaders(size int64) {
 	// the size of the volume. An image may not reach that; a volume that was
 	// extended goes beyond it, and is encrypted there too.
 	least := m.EncryptedSize
+	if m.Vista {
+		least = max(least, m.vista.lastSector+int64(m.SectorSize))
+		if m.State == StateEncrypted {
+			m.EncryptedSize = least // Vista leaves the field empty
+		}
+	}
 	for _, off := range h.Metadata {
-		least = max(least, int64(off)+fve.MetadataSize)
+		least = max(least, int64(off)+m.copySize)
 	}
 	if size >= 0 && size < least {
 		m.Problems = append(m.Problems, fmt.Sprintf("image is truncated: it ends at offset %d, the volume at %d or later", size, least))

@@ -42,7 +42,7 @@ var damages = []struct {
 		resum(b)
 	}},
 	{"header's place", "volume header", func(b []byte) { binary.LittleEndian.PutUint64(b[56:], 100); resum(b) }},
-	{"huge offset", "too large", func(b []byte) { binary.LittleEndian.PutUint64(b[56:], 1<<63); resum(b) }},
+	{"huge offset", "volume header", func(b []byte) { binary.LittleEndian.PutUint64(b[56:], 1<<63); resum(b) }},
 	{"data size", "metadata header", func(b []byte) { binary.LittleEndian.PutUint32(b[64:], 1<<31); resum(b) }},
 	{"data header size", "metadata header", func(b []byte) { binary.LittleEndian.PutUint32(b[72:], 1<<31); resum(b) }},
 	{"validation", "validation", func(b []byte) { clear(b[int(binary.LittleEndian.Uint16(b[8:]))*16:]) }},
@@ -141,7 +141,7 @@ func TestFirstSector(t *testing.T) {
 		{"NTFS", func(b []byte) { copy(b[3:], "NTFS    ") }, bitlocker.ErrNotBitLocker},
 		{"FAT of Windows 95", func(b []byte) { copy(b[3:], "MSWIN4.1") }, bitlocker.ErrNotBitLocker},
 		{"zeros", func(b []byte) { clear(b) }, bitlocker.ErrNotBitLocker},
-		{"Windows Vista", func(b []byte) { b[1] = 0x52; clear(b[0xa0:0xb0]) }, bitlocker.ErrUnsupported},
+		{"Windows Vista", func(b []byte) { b[1] = 0x52; clear(b[0xa0:0xb0]) }, bitlocker.ErrNoValidMetadata},
 		{"unknown identifier", func(b []byte) { b[0xa0] ^= 1 }, bitlocker.ErrUnsupported},
 		{"sectors of 520 bytes", func(b []byte) { b[11] = 8 }, bitlocker.ErrUnsupported},
 		{"metadata outside", func(b []byte) {

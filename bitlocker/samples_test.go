@@ -19,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/ulikunitz/xz"
+
+	"github.com/bootmend/bootmend/bitlocker/internal/fve"
 )
 
 // testdata gives the folder of volumes that Windows made; it is not part of
@@ -422,9 +424,40 @@ func TestOddSamples(t *testing.T) {
 	})
 	t.Run("vista", func(t *testing.T) {
 		img := openGzip(t, filepath.Join(dir, "dissect", "vista.bin.gz"), 1<<30)
-		if _, err := ReadMetadata(img, img.size); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "Vista") {
-			t.Error(err)
+		m, err := ReadMetadata(img, img.size)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if !m.Vista || m.Method != MethodElephant128 || m.State != StateEncrypted || m.ComputerName != "USER-PC" || len(m.Protectors) != 2 {
+			t.Errorf("metadata %+v", m)
+		}
+		p, err := ParseRecoveryPassword("517506-503998-044583-576191-587004-635965-501270-087802")
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, _, err := m.UnlockRecovery(context.Background(), p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := OpenVolume(img, m, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The first sectors are clear, the first one but for two fields.
+		raw, got := make([]byte, fve.VistaClear), make([]byte, fve.VistaClear)
+		if _, err := img.ReadAt(raw, 0); err != nil {
+			t.Fatal(err)
+		}
+		copy(raw[3:], "NTFS    ")
+		binary.LittleEndian.PutUint64(raw[0x38:], m.block.head.HeaderOffset)
+		if _, err := v.ReadAt(got, 0); err != nil || !bytes.Equal(got, raw) {
+			t.Errorf("first sectors differ: %v", err)
+		}
+		// Behind them the volume is encrypted: NTFS' first cluster of boot code goes on, and free clusters are zeros.
+		if _, err := v.ReadAt(got, fve.VistaClear); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%x", got[:64])
 	})
 	t.Run("probe sample", func(t *testing.T) {
 		img := openXZ(t, filepath.Join(dir, "bitlocker-win7.img.xz"))
@@ -446,11 +479,11 @@ func TestOddSamples(t *testing.T) {
 		}
 		at := bytes.Index(b, []byte("-FVE-FS-"))
 		off := int64(binary.LittleEndian.Uint64(b[at+32:]))
-		k, err := checkBlock(b[at:], 0, off, 512)
+		k, err := checkBlock(b[at:], 0, off, &bootSector{sectorSize: 512})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &Metadata{block: k}
+		m := &Metadata{block: k, copySize: fve.MetadataSize}
 		m.parseEntries()
 		var found []ProtectorKind
 		for _, p := range m.Protectors {

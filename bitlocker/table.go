@@ -57,6 +57,9 @@ func (m *Metadata) Table(k *VolumeKey, dev string) ([]Target, error) {
 	if m.readOnly != nil {
 		return nil, m.readOnly
 	}
+	if m.Vista {
+		return nil, fmt.Errorf("volume of Windows Vista: device-mapper cannot change single bytes of its first sector: %w", ErrUnsupported)
+	}
 	if dev == "" || strings.ContainsAny(dev, " \t\n\\") {
 		return nil, fmt.Errorf("device name %q cannot stand in a device-mapper table", dev)
 	}

@@ -15,8 +15,8 @@ import (
 
 type progressKey struct{}
 
-// WithProgress makes the Unlock methods report how far the key stretch of a
-// password has come. fn is called from one goroutine at a time.
+// WithProgress makes the Unlock methods and TryAll report how far the key
+// stretch of passwords has come, in rounds of hashing. fn is called from one goroutine at a time.
 func WithProgress(ctx context.Context, fn func(done, total int64)) context.Context {
 	return context.WithValue(ctx, progressKey{}, fn)
 }
@@ -149,11 +149,11 @@ func (m *Metadata) unlockStretched(ctx context.Context, kind ProtectorKind, id *
 	return key, found, nil
 }
 
-func (m *Metadata) unlockOne(ctx context.Context, p *Protector, initial [32]byte, progress func(done, total int64)) (*VolumeKey, error) {
+func (m *Metadata) unlockOne(ctx context.Context, p *Protector, initial [32]byte, progress func(rounds int64)) (*VolumeKey, error) {
 	if !p.seal.hasKD || p.seal.vmk == nil {
 		return nil, fmt.Errorf("protector is incomplete: %w", ErrUnsupported)
 	}
-	stretched, err := fve.Stretch(ctx, initial, p.seal.salt, progress)
+	stretched, err := fve.Stretch(ctx, initial, p.seal.salt, func(int64, int64) { progress(fve.StretchStep) })
 	if err != nil {
 		return nil, err
 	}
@@ -161,19 +161,21 @@ func (m *Metadata) unlockOne(ctx context.Context, p *Protector, initial [32]byte
 	return m.unlock(p, stretched[:])
 }
 
-// newStretchProgress joins the progress of n stretches that run at once.
-func newStretchProgress(ctx context.Context, n int) func(done, total int64) {
+// newStretchProgress joins the progress of n stretches, several of them at
+// once; the result takes further rounds.
+func newStretchProgress(ctx context.Context, n int) func(rounds int64) {
 	fn, _ := ctx.Value(progressKey{}).(func(done, total int64))
 	if fn == nil {
-		return nil
+		return func(int64) {}
 	}
+	total := int64(n) * fve.StretchRounds
 	var mu sync.Mutex
 	var sum int64
-	return func(done, total int64) {
+	return func(rounds int64) {
 		mu.Lock()
 		defer mu.Unlock()
-		sum = min(sum+fve.StretchStep, int64(n)*total)
-		fn(sum, int64(n)*total)
+		sum = min(sum+rounds, total)
+		fn(sum, total)
 	}
 }
 
@@ -194,6 +196,11 @@ func (m *Metadata) unlock(p *Protector, key []byte) (*VolumeKey, error) {
 	if kind != fve.KeyVMK || len(vmk) != 32 {
 		return nil, fmt.Errorf("volume master key of kind 0x%04x with %d bytes: %w", kind, len(vmk), ErrUnsupported)
 	}
+	return m.unlockVMK(vmk)
+}
+
+// unlockVMK goes on from the volume master key. fve.ErrTag: it does not fit.
+func (m *Metadata) unlockVMK(vmk []byte) (*VolumeKey, error) {
 	if err := m.block.verify(vmk); err != nil {
 		return nil, err
 	}
@@ -209,4 +216,123 @@ func (m *Metadata) unlock(p *Protector, key []byte) (*VolumeKey, error) {
 		return nil, fmt.Errorf("volume key of kind 0x%04x with %d bytes for a volume of method 0x%04x: %w", kind, len(stored), uint16(m.Method), ErrUnsupported)
 	}
 	return &VolumeKey{method: m.Method, key: fve.PackKey(kind, stored)}, nil
+}
+
+// Attempt is one password of many, see [Metadata.TryAll].
+type Attempt struct {
+	// Index is the password's place among those that were tried.
+	Index     int
+	Protector *Protector
+	Key       *VolumeKey
+}
+
+// TryAll tries passwords whose key IDs are not known on every recovery
+// password protector of the volume, on all processors and with as many at once
+// on each as it does best. It ends with the first that fits, or with the
+// context's error. [WithProgress] tells how many rounds of hashing are done
+// and how many there are at most, which is what an estimate can be made of.
+//
+// The error wraps [ErrWrongKey] if none fits, and [ErrNoProtector] if there
+// is no protector or no password to try.
+func (m *Metadata) TryAll(ctx context.Context, passwords []RecoveryPassword) (*Attempt, error) {
+	if m.untrusted != nil {
+		return nil, m.untrusted
+	}
+	var protectors []*Protector
+	for _, p := range m.protectorsOf(ProtectorRecoveryPassword, nil) {
+		if p.seal.hasKD && p.seal.vmk != nil {
+			protectors = append(protectors, p)
+		}
+	}
+	total := len(protectors) * len(passwords)
+	if total == 0 {
+		return nil, fmt.Errorf("%d passwords on %d recovery password protectors: %w", len(passwords), len(protectors), ErrNoProtector)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		mu    sync.Mutex
+		wg    sync.WaitGroup
+		next  int
+		found *Attempt
+	)
+	claim := func() (from, to int) {
+		mu.Lock()
+		defer mu.Unlock()
+		from = next
+		next = min(next+fve.StretchLanes(), total)
+		return from, next
+	}
+	progress := newStretchProgress(ctx, total)
+	for range min(runtime.GOMAXPROCS(0), total) {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				from, to := claim()
+				if from == to {
+					return
+				}
+				a, err := m.tryBatch(ctx, passwords, protectors, from, to, progress)
+				if err != nil {
+					cancel(err)
+					return
+				}
+				if a == nil {
+					continue
+				}
+				mu.Lock()
+				if found == nil {
+					found = a
+				} else {
+					a.Key.Wipe()
+				}
+				mu.Unlock()
+				cancel(nil) // the others need not go on
+			}
+		})
+	}
+	wg.Wait()
+	if found != nil {
+		return found, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return nil, fmt.Errorf("none of %d recovery passwords opens the volume: %w", len(passwords), ErrWrongKey)
+}
+
+// tryBatch tries the pairs from..to of password and protector; nil: none fits.
+func (m *Metadata) tryBatch(ctx context.Context, passwords []RecoveryPassword, protectors []*Protector, from, to int, progress func(int64)) (*Attempt, error) {
+	jobs := make([]*fve.Job, 0, to-from)
+	defer func() {
+		for _, j := range jobs {
+			*j = fve.Job{}
+		}
+	}()
+	for i := from; i < to; i++ {
+		j := &fve.Job{Salt: protectors[i%len(protectors)].seal.salt}
+		if p := passwords[i/len(protectors)]; !p.IsZero() {
+			key := p.key.Value()
+			j.Initial = sha256.Sum256(key[:])
+			clear(key[:])
+		}
+		jobs = append(jobs, j)
+	}
+	last := int64(0)
+	if err := fve.StretchJobs(ctx, jobs, func(done, _ int64) {
+		progress(done - last)
+		last = done
+	}); err != nil {
+		return nil, err
+	}
+	for i, j := range jobs {
+		p := protectors[(from+i)%len(protectors)]
+		key, err := m.unlock(p, j.Key[:])
+		if err == nil {
+			return &Attempt{Index: (from + i) / len(protectors), Protector: p, Key: key}, nil
+		}
+		if !errors.Is(err, ErrWrongKey) {
+			return nil, fmt.Errorf("%s %s: %w", p.Kind, p.ID, err)
+		}
+	}
+	return nil, nil
 }

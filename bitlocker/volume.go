@@ -1,6 +1,8 @@
 package bitlocker
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +21,7 @@ type Volume struct {
 	segments   []segment
 	size       int64
 	sectorSize int64
+	vista      *vista
 	readOnly   error
 
 	// Part of a sector is written by reading, changing and writing it all, so
@@ -33,7 +36,7 @@ func OpenVolume(r io.ReaderAt, m *Metadata, k *VolumeKey) (*Volume, error) {
 	if m.untrusted != nil {
 		return nil, m.untrusted
 	}
-	v := &Volume{disk: r, sectorSize: int64(m.SectorSize), readOnly: m.readOnly}
+	v := &Volume{disk: r, sectorSize: int64(m.SectorSize), vista: m.vista, readOnly: m.readOnly}
 	v.segments = m.segments(m.VolumeSize)
 	for _, s := range v.segments {
 		v.size += s.n
@@ -99,6 +102,12 @@ func (v *Volume) readSegment(p []byte, s segment, off int64) (int, error) {
 		return len(p), nil
 	case segmentPlain:
 		return v.readDisk(p, phys)
+	case segmentBoot:
+		b, _, err := v.readBoot(s)
+		if err != nil {
+			return 0, err
+		}
+		return copy(p, b[off-s.off:]), nil
 	}
 	done := 0
 	for done < len(p) {
@@ -123,6 +132,42 @@ func (v *Volume) readSegment(p []byte, s segment, off int64) (int, error) {
 		phys += int64(n)
 	}
 	return done, nil
+}
+
+// readBoot gives NTFS' first sector, or the copy of it, as NTFS wrote it, and
+// whether BitLocker had changed it.
+func (v *Volume) readBoot(s segment) (b []byte, changed bool, err error) {
+	b = make([]byte, s.n)
+	if _, err := v.readDisk(b, s.phys); err != nil {
+		return nil, false, err
+	}
+	changed = string(b[fve.OEMOffset:][:8]) == fve.Signature
+	if changed {
+		copy(b[fve.OEMOffset:], fve.SignatureNTFS)
+		binary.LittleEndian.PutUint64(b[fve.VistaLCN:], v.vista.mirror)
+	}
+	return b, changed, nil
+}
+
+// writeBoot writes to such a sector, what BitLocker replaces excepted.
+func (v *Volume) writeBoot(disk io.WriterAt, p []byte, s segment, off int64) (int, error) {
+	b, changed, err := v.readBoot(s)
+	if err != nil {
+		return 0, err
+	}
+	oem, number := bytes.Clone(b[fve.OEMOffset:][:8]), bytes.Clone(b[fve.VistaLCN:][:8])
+	n := copy(b[off-s.off:], p)
+	if !bytes.Equal(oem, b[fve.OEMOffset:][:8]) || !bytes.Equal(number, b[fve.VistaLCN:][:8]) {
+		return 0, fmt.Errorf("write of %d bytes at offset %d: the file system's name and the place of its second file table are %w", len(p), off, ErrReserved)
+	}
+	if changed {
+		copy(b[fve.OEMOffset:], fve.Signature)
+		binary.LittleEndian.PutUint64(b[fve.VistaLCN:], v.vista.lcn)
+	}
+	if _, err := writeDisk(disk, b, s.phys); err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // readSector gives one decrypted sector.
@@ -190,8 +235,11 @@ const writeBuffer = 256 << 10
 // writeSegment writes p, which lies in s, to off.
 func (v *Volume) writeSegment(disk io.WriterAt, p []byte, s segment, off int64) (int, error) {
 	phys := s.phys + off - s.off
-	if s.kind == segmentPlain {
+	switch s.kind {
+	case segmentPlain:
 		return writeDisk(disk, p, phys)
+	case segmentBoot:
+		return v.writeBoot(disk, p, s, off)
 	}
 	buf := make([]byte, min(writeBuffer, (int64(len(p))/v.sectorSize+1)*v.sectorSize))
 	done := 0

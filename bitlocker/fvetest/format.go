@@ -27,6 +27,11 @@ func Format(dst io.WriterAt, clear io.ReaderAt, size int64, opts Options) (*Resu
 	}
 	res := &Result{Regions: regions}
 	b := &builder{opts: opts}
+	if opts.Vista {
+		if b.mirror, err = checkVista(clear, size, &opts); err != nil {
+			return nil, err
+		}
+	}
 	metadata, key, err := b.build(res, size)
 	if err != nil {
 		return nil, err
@@ -50,12 +55,55 @@ func Format(dst io.WriterAt, clear io.ReaderAt, size int64, opts Options) (*Resu
 			return nil, fmt.Errorf("write metadata at offset %d: %w", r.Off, err)
 		}
 	}
-	first := make([]byte, headerSize)
+	if opts.Vista {
+		return res, f.vistaSectors(size)
+	}
+	first := make([]byte, opts.HeaderSize)
 	copy(first, firstSector(&opts, regions))
 	if _, err := dst.WriteAt(first, 0); err != nil {
 		return nil, fmt.Errorf("write the first sectors: %w", err)
 	}
 	return res, nil
+}
+
+// vistaSectors leaves the start of the volume clear, and changes the first
+// sector and its copy.
+func (f *formatter) vistaSectors(size int64) error {
+	b := make([]byte, clearSize)
+	if err := f.read(b, 0); err != nil {
+		return err
+	}
+	f.vistaSector(b)
+	if _, err := f.dst.WriteAt(b, 0); err != nil {
+		return err
+	}
+	last := b[:fve.BootSectorSize]
+	if err := f.read(last, size-fve.BootSectorSize); err != nil {
+		return err
+	}
+	f.vistaSector(last)
+	_, err := f.dst.WriteAt(last, size-fve.BootSectorSize)
+	return err
+}
+
+func (f *formatter) vistaSector(b []byte) {
+	copy(b[fve.OEMOffset:], fve.Signature)
+	le.PutUint64(b[fve.VistaLCN:], uint64(f.regions[0].Off/f.opts.cluster(b)))
+}
+
+// cluster is the cluster's size of a clear NTFS volume, by its first sector.
+func (o *Options) cluster(b []byte) int64 { return int64(o.SectorSize) * int64(b[13]) }
+
+// checkVista makes sure of what Options.Vista asks of the clear volume.
+func checkVista(clear io.ReaderAt, size int64, o *Options) (mirror uint64, err error) {
+	b := make([]byte, fve.BootSectorSize)
+	if _, err := clear.ReadAt(b, 0); err != nil {
+		return 0, fmt.Errorf("read the clear volume: %w", err)
+	}
+	if o.SectorSize != 512 || string(b[3:11]) != fve.SignatureNTFS || o.cluster(b) != 4096 || le.Uint64(b[fve.VistaTotalSectors:]) != uint64(size/512-1) {
+		return 0, errors.New("layout of Windows Vista: the clear volume has no first sector of NTFS with clusters of 4096 bytes, or of another size")
+	}
+	return le.Uint64(b[fve.VistaLCN:]), nil
 }
 
 // formatter encrypts the content of the volume.
@@ -135,13 +183,15 @@ func (f *formatter) content(size int64) error {
 // region encrypts those parts of r that are to be.
 func (f *formatter) region(buf []byte, r Region) error {
 	if r.Off == 0 {
-		r.Off, r.Len = headerSize, r.Len-headerSize
+		start := max(f.opts.HeaderSize, clearSize)
+		r.Off, r.Len = start, r.Len-start
 	}
 	for r.Len > 0 {
 		part := Region{r.Off, r.Len}
 		skip := false
 		for _, own := range f.regions {
 			switch {
+			case own.Len == 0:
 			case own.Off <= part.Off && part.Off < own.end():
 				part.Len, skip = min(part.Len, own.end()-part.Off), true
 			case own.Off > part.Off && own.Off < part.end():

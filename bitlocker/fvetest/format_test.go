@@ -207,7 +207,7 @@ func TestDislocker(t *testing.T) {
 			// dislocker 0.7.2 tries a password on the first such protector only.
 			check("-p" + res.Recovery[0].Password)
 			// In the relocated header, across its end, inside a sector, and in bulk.
-			for _, w := range []struct{ off, n int }{{0, 512}, {headerSize - 700, 1400}, {123457, 3}, {1<<20 + 5, 1 << 20}, {size - 1, 1}} {
+			for _, w := range []struct{ off, n int }{{0, 512}, {clearSize - 700, 1400}, {123457, 3}, {1<<20 + 5, 1 << 20}, {size - 1, 1}} {
 				b := content[w.off : w.off+w.n]
 				for i := range b {
 					b[i] ^= 0x5a

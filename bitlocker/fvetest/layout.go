@@ -13,16 +13,16 @@ type Region struct{ Off, Len int64 }
 func (r Region) end() int64 { return r.Off + r.Len }
 
 const (
-	// headerSize is how much of the volume's start moves elsewhere; Windows
-	// moves 8 KiB of an NTFS volume.
-	headerSize = 8 << 10
+	// clearSize is what a volume's start holds instead of the moved header, and
+	// what Windows Vista leaves clear.
+	clearSize = 8 << 10
 	// MinSize is the smallest volume that Format takes.
 	MinSize = 4 << 20
 )
 
 // Layout tells which parts of the clear volume Format keeps for BitLocker:
 // the three metadata copies, and behind the first of them the relocated
-// volume header. They must not be used by the clear file system, and Format
+// volume header, which is empty on a volume of Windows Vista. They must not be used by the clear file system, and Format
 // refuses a volume where they are not all zero.
 //
 // By default they lie at 88, 92 and 96 percent of the volume. mkntfs puts its
@@ -41,14 +41,18 @@ func Layout(size int64, opts Options) ([]Region, error) {
 			places[i] = size / 100 * int64(88+4*i) / fve.MetadataSize * fve.MetadataSize
 		}
 	}
+	room := int64(fve.MetadataSize)
+	if opts.Vista {
+		room = fve.VistaMetadataSize
+	}
 	regions := []Region{
-		{places[0], fve.MetadataSize},
-		{places[1], fve.MetadataSize},
-		{places[2], fve.MetadataSize},
-		{places[0] + fve.MetadataSize, headerSize},
+		{places[0], room},
+		{places[1], room},
+		{places[2], room},
+		{places[0] + room, opts.HeaderSize}, // empty on Vista
 	}
 	for i, a := range regions {
-		if a.Off < headerSize || a.end() > size || a.Off%int64(opts.SectorSize) != 0 {
+		if a.Off < max(opts.HeaderSize, clearSize) || a.end() > size || a.Off%int64(opts.SectorSize) != 0 {
 			return nil, fmt.Errorf("%d bytes for BitLocker at offset %d do not fit a volume of %d bytes", a.Len, a.Off, size)
 		}
 		for _, b := range regions[:i] {

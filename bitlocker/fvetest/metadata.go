@@ -24,6 +24,8 @@ type builder struct {
 	nonce uint32
 	vmk   []byte
 	err   error
+
+	mirror uint64 // of a clear volume for Windows Vista: what BitLocker replaces
 }
 
 // bytes takes n random bytes.
@@ -129,7 +131,15 @@ func (b *builder) clearKeyEntry(id bitlocker.GUID) []byte {
 	key := b.bytes(32)
 	return b.protector(id, fve.ProtectClear, 3,
 		entry(0, fve.ValueKey, 1, put(uint16(fve.KeyClear), uint16(0)), key),
-		b.seal(0, fve.KeyVMK, b.vmk, key))
+		b.seal(0, fve.KeyVMK, b.vmk, key), b.unknown())
+}
+
+// unknown is a property that is not known, if one is asked for.
+func (b *builder) unknown() []byte {
+	if !b.opts.UnknownEntries {
+		return nil
+	}
+	return entry(0, 0x7e5a, 1, b.bytes(12))
 }
 
 func (b *builder) tpmEntry(id bitlocker.GUID) []byte {
@@ -173,6 +183,7 @@ func (b *builder) build(res *Result, size int64) (metadata, fvek []byte, err err
 		clear(stored[16:32]) // the halves are padded
 		clear(stored[48:])
 	}
+	res.VMK, res.FVEK = b.vmk, stored
 	res.VolumeID = b.guid()
 	entries, err := b.protectors(res)
 	if err != nil {
@@ -180,11 +191,18 @@ func (b *builder) build(res *Result, size int64) (metadata, fvek []byte, err err
 	}
 	entries = append(entries, b.seal(fve.TypeFVEK, method, stored, b.vmk)...)
 	header := res.Regions[3]
-	entries = append(entries, entry(fve.TypeVolumeHeader, fve.ValueOffsetSize, 1, put(uint64(header.Off), uint64(header.Len)))...)
+	if !o.Vista {
+		entries = append(entries, entry(fve.TypeVolumeHeader, fve.ValueOffsetSize, 1, put(uint64(header.Off), uint64(header.Len)))...)
+	}
+	if o.UnknownEntries {
+		entries = append(entries, entry(0x7e57, 0x7e58, 9, b.bytes(40))...)
+		entries = append(entry(0x0002, 0x7e59, 1, nil), entries...) // a value of no length
+	}
 	entries = append(text(fve.TypeDescription, o.Description), entries...)
 
 	blockSize := (fve.BlockHeaderSize + fve.DatasetHeaderSize + len(entries) + 15) / 16 * 16
-	if blockSize > fve.MetadataSize/2 {
+	room := int(res.Regions[0].Len)
+	if blockSize > room/2 {
 		return nil, nil, fmt.Errorf("metadata would have %d bytes: too many protectors", blockSize)
 	}
 	head := fve.BlockHeader{
@@ -192,8 +210,18 @@ func (b *builder) build(res *Result, size int64) (metadata, fvek []byte, err err
 		State: fve.StateEncrypted, NextState: fve.StateEncrypted, EncryptedSize: uint64(size),
 		HeaderSectors: uint32(header.Len / int64(o.SectorSize)), HeaderOffset: uint64(header.Off),
 	}
+	if o.Vista {
+		head.Size16, head.Version, head.EncryptedSize = uint16(blockSize), fve.VistaBlockVersion, 0
+		head.HeaderSectors, head.HeaderOffset = 0, b.mirror
+	}
 	if o.EncryptedSize != 0 {
 		head.State, head.EncryptedSize = fve.StateSwitched, uint64(o.EncryptedSize)
+		if o.Paused {
+			head.State = fve.StatePaused
+		}
+		if o.Decrypting {
+			head.NextState = fve.StateDecrypted
+		}
 	}
 	for i := range head.Metadata {
 		head.Metadata[i] = uint64(res.Regions[i].Off)
@@ -205,9 +233,11 @@ func (b *builder) build(res *Result, size int64) (metadata, fvek []byte, err err
 	}), entries...)
 	block = append(block, make([]byte, blockSize-len(block))...)
 	sum := sha256.Sum256(block)
-	metadata = append(block, put(fve.ValidationHeader{Size: uint16(fve.MetadataSize - blockSize), Version: 2, CRC32: crc32.ChecksumIEEE(block)})...)
-	metadata = append(metadata, b.seal(0, fve.KeyHash, sum[:], b.vmk)...)
-	metadata = append(metadata, make([]byte, fve.MetadataSize-len(metadata))...)
+	metadata = append(block, put(fve.ValidationHeader{Size: uint16(room - blockSize), Version: head.Version, CRC32: crc32.ChecksumIEEE(block)})...)
+	if !o.ChecksumOnly {
+		metadata = append(metadata, b.seal(0, fve.KeyHash, sum[:], b.vmk)...)
+	}
+	metadata = append(metadata, make([]byte, room-len(metadata))...)
 	return metadata, fve.PackKey(method, stored), b.err
 }
 

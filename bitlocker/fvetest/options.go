@@ -27,6 +27,18 @@ type Options struct {
 	Description string    // as Windows writes it: computer, label, date
 	Created     time.Time // 2024-07-19 if zero
 	ToGo        bool      // the first sector of BitLocker To Go
+	// Vista makes the layout of Windows Vista: sectors of 512 bytes, and a clear volume that starts with the first
+	// sector of an NTFS volume one sector smaller than size, and ends with a copy of it.
+	Vista bool
+
+	// HeaderSize is how much of the volume's start moves elsewhere; 8 KiB if zero, as with NTFS.
+	HeaderSize int64
+	// ChecksumOnly leaves out the hash of the metadata.
+	ChecksumOnly bool
+	// UnknownEntries puts entries of kinds that nobody has seen yet into the metadata and a protector.
+	UnknownEntries bool
+	// Decrypting and Paused say more of a volume with EncryptedSize.
+	Decrypting, Paused bool
 
 	// EncryptedSize, if not zero, leaves all behind it clear, as while Windows
 	// is encrypting the volume.
@@ -67,6 +79,9 @@ func (o Options) withDefaults() Options {
 	if o.Created.IsZero() {
 		o.Created = time.Date(2024, 7, 19, 4, 9, 0, 0, time.UTC)
 	}
+	if o.HeaderSize == 0 && !o.Vista {
+		o.HeaderSize = 8 << 10
+	}
 	if o.Rand == nil {
 		o.Rand = Seed("fvetest")
 	}
@@ -82,6 +97,8 @@ type Result struct {
 	TPM        bitlocker.GUID
 	StartupKey bitlocker.GUID
 	BEK        []byte   // the startup key file
+	VMK        []byte   // the volume master key
+	FVEK       []byte   // the volume key, as the metadata keep it
 	Regions    []Region // as Layout gives them
 }
 

@@ -62,3 +62,62 @@ func TestUnlock(t *testing.T) {
 		})
 	}
 }
+
+// TestUnlockAll has lists that say the wrong thing of the right key, or nothing.
+func TestUnlockAll(t *testing.T) {
+	const size = fvetest.MinSize
+	volume := make(disk, size)
+	made, err := fvetest.Format(volume, bytes.NewReader(make([]byte, size)), size, fvetest.Options{
+		Description: "FRONTDESK-7 C: 7/19/2024", RecoveryPasswords: []string{"", ""},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := bitlocker.ReadMetadata(bytes.NewReader(volume), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const other = "110011-220022-330033-440044-550055-660066-111111-222222"
+	second := made.Recovery[1]
+	for name, tc := range map[string]struct {
+		csv  string
+		line int // 0: nothing fits
+	}{
+		"another's ID and name": {"KeyID,RecoveryKey,ComputerName\n11111111-2222-3333-4444-555555555555," + second.Password + ",BACKOFFICE-1\n", 2},
+		"no ID, behind others": {"RecoveryKey,ComputerName\n" + other + ",BACKOFFICE-1\n" + key1 + ",BACKOFFICE-2\n" +
+			second.Password + ",BACKOFFICE-3\n", 4},
+		"by key ID": {"KeyID,RecoveryKey\n" + second.ID.String() + "," + second.Password + "\n", 2},
+		"not there": {"RecoveryKey,ComputerName\n" + other + ",BACKOFFICE-1\n" + key1 + ",BACKOFFICE-2\n", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list, err := ReadCSV(strings.NewReader(tc.csv), "keys.csv")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var done, total int64
+			ctx := bitlocker.WithProgress(context.Background(), func(d, of int64) { done, total = d, of })
+			key, protector, entry, err := list.UnlockAll(ctx, m)
+			if tc.line == 0 {
+				if !errors.Is(err, bitlocker.ErrWrongKey) || done != total || total == 0 {
+					t.Errorf("got %v after %d of %d rounds", err, done, total)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if key == nil || protector.ID != second.ID || entry == nil || entry.Line != tc.line {
+				t.Errorf("opened by %v, entry %+v", protector, entry)
+			}
+		})
+	}
+	list, err := ReadCSV(strings.NewReader("RecoveryKey,ComputerName\n"+strings.Repeat(other+",X\n", 1)+key1+",Y\n"+key2+",Z\n"), "keys.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ctx = bitlocker.WithProgress(ctx, func(int64, int64) { cancel() })
+	if _, _, _, err := list.UnlockAll(ctx, m); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}

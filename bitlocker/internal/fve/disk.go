@@ -18,8 +18,20 @@ const (
 	MetadataSize = 64 << 10 // reserved for each copy, BITLK_FVE_METADATA_SIZE
 	Copies       = 3
 
-	BlockVersion   = 2 // Windows 7 and later; 1 is Windows Vista
+	BlockVersion   = 2 // Windows 7 and later
 	DatasetVersion = 1
+)
+
+// What is different on a volume of Windows Vista.
+const (
+	VistaBlockVersion = 1
+	VistaMetadataSize = 16 << 10 // reserved for each copy, rounded up to clusters
+	VistaTotalSectors = 0x28     // in the first sector: the file system's sectors, 8 bytes
+	VistaLCN          = 0x38     // in the first sector: the cluster of the first metadata copy, 8 bytes
+	VistaClear        = 8 << 10  // bytes at the start that are never encrypted
+
+	SignatureNTFS = "NTFS    "
+	OEMOffset     = 3
 )
 
 // Identifiers in the first sector, as their bytes lie on the disk.
@@ -46,7 +58,7 @@ const RecognitionSize = 40
 // version 2"; first half of bitlk_fve_metadata).
 type BlockHeader struct {
 	Signature     [8]byte        // 0
-	Size16        uint16         // 8, size of the block in units of 16 bytes
+	Size16        uint16         // 8, size of the block in units of 16 bytes (Vista: in bytes)
 	Version       uint16         // 10
 	State         uint16         // 12, curr_state
 	NextState     uint16         // 14
@@ -54,7 +66,7 @@ type BlockHeader struct {
 	ConvertSize   uint32         // 24, being converted behind EncryptedSize (state 2)
 	HeaderSectors uint32         // 28, sectors of the relocated volume header
 	Metadata      [Copies]uint64 // 32, where the three blocks are
-	HeaderOffset  uint64         // 56, where the volume header went
+	HeaderOffset  uint64         // 56, where the volume header went (Vista: the file system's own value at VistaLCN)
 }
 
 // BlockHeaderSize is the size of BlockHeader on the disk.

@@ -20,7 +20,6 @@ func TestOlderProcessors(t *testing.T) {
 	t.Run("no SHA", func(t *testing.T) { without(t, []*bool{&hasSHA}, TestStretchJobs) })
 	t.Run("no SHA, no AVX2", func(t *testing.T) { without(t, []*bool{&hasSHA, &hasAVX2}, TestStretchJobs) })
 	t.Run("no AVX2", func(t *testing.T) { without(t, []*bool{&hasAVX2}, TestCiphers) })
-	t.Run("no AES", func(t *testing.T) { without(t, []*bool{&hasAES}, TestCiphers) })
 }
 
 func BenchmarkStretchEightLanes(b *testing.B) {
