@@ -17,50 +17,62 @@ const maxStray = 120
 // neither ID nor computer. Where several are tried in vain, the error is the last one's. It wraps
 // [bitlocker.ErrNoProtector] if the list has no key that could fit, and [bitlocker.ErrWrongKey] if one should.
 func (l *List) Unlock(ctx context.Context, m *bitlocker.Metadata) (*bitlocker.VolumeKey, *bitlocker.Protector, error) {
+	key, match, err := l.Match(ctx, m)
+	return key, match.Protector, err
+}
+
+// Match is what opened a volume.
+type Match struct {
+	Protector *bitlocker.Protector
+	// File and Line are where the key stands, and Computer is whose it is.
+	File     string
+	Line     int
+	Computer string
+}
+
+// Match is Unlock and tells the key that it found.
+func (l *List) Match(ctx context.Context, m *bitlocker.Metadata) (*bitlocker.VolumeKey, Match, error) {
 	tried := map[bitlocker.RecoveryPassword]bool{}
-	key, p, _, failure := l.unlockNamed(ctx, m, tried)
+	key, match, failure := l.matchNamed(ctx, m, tried)
 	if failure == nil || ctx.Err() != nil {
-		return key, p, failure
+		return key, match, failure
 	}
 	strays := l.untried(tried, func(e *Entry) bool { return !e.HasID && e.Computer == "" })
 	more := len(strays) > maxStray
 	strays = strays[:min(len(strays), maxStray)]
-	found, err := tryAll(ctx, m, strays)
-	switch {
-	case err == nil:
-		return found.Key, found.Protector, nil
-	case ctx.Err() != nil || !errors.Is(err, bitlocker.ErrWrongKey) && !errors.Is(err, bitlocker.ErrNoProtector):
-		return nil, nil, err
-	case more:
-		return nil, nil, fmt.Errorf("none of the first %d keys without ID opens the volume, the others were not tried: %w", maxStray, bitlocker.ErrNoProtector)
+	if len(strays) == 0 {
+		return nil, Match{}, failure
 	}
-	return nil, nil, failure
+	key, match, err := tryAll(ctx, m, strays)
+	switch {
+	case err == nil || ctx.Err() != nil || !errors.Is(err, bitlocker.ErrWrongKey) && !errors.Is(err, bitlocker.ErrNoProtector):
+		return key, match, err
+	case more:
+		return nil, Match{}, fmt.Errorf("none of the first %d keys without ID opens the volume, the others were not tried: %w", maxStray, bitlocker.ErrNoProtector)
+	}
+	return nil, Match{}, failure
 }
 
-// UnlockAll opens a volume with any key of the list, whatever ID or computer the list gives for it: those that
-// [List.Unlock] would take first, then all others on all processors, keys without an ID before those with one that the
+// MatchAll opens a volume with any key of the list, whatever ID or computer the list gives for it: those that
+// [List.Match] takes first, then all others on all processors, keys without an ID before those with one that the
 // volume does not have. That takes a tenth of a second a key or more; [bitlocker.WithProgress] tells how far it has come,
-// and ctx ends it. entry is the key that fitted; it is nil where that was a startup key. Errors are those of Unlock.
-func (l *List) UnlockAll(ctx context.Context, m *bitlocker.Metadata) (key *bitlocker.VolumeKey, p *bitlocker.Protector, entry *Entry, err error) {
+// and ctx ends it. Errors are those of Unlock.
+func (l *List) MatchAll(ctx context.Context, m *bitlocker.Metadata) (*bitlocker.VolumeKey, Match, error) {
 	tried := map[bitlocker.RecoveryPassword]bool{}
-	key, p, entry, err = l.unlockNamed(bitlocker.WithProgress(ctx, nil), m, tried)
+	key, match, err := l.matchNamed(bitlocker.WithProgress(ctx, nil), m, tried)
 	if err == nil || ctx.Err() != nil {
-		return key, p, entry, err
+		return key, match, err
 	}
 	others := l.untried(tried, func(e *Entry) bool { return !e.HasID })
 	others = append(others, l.untried(tried, func(*Entry) bool { return true })...)
 	if len(others) == 0 {
-		return nil, nil, nil, err
+		return nil, Match{}, err
 	}
-	found, err := tryAll(ctx, m, others)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	return found.Key, found.Protector, others[found.Index], nil
+	return tryAll(ctx, m, others)
 }
 
-// unlockNamed tries the keys with the ID of a protector, then those of the volume's computer, and notes them in tried.
-func (l *List) unlockNamed(ctx context.Context, m *bitlocker.Metadata, tried map[bitlocker.RecoveryPassword]bool) (*bitlocker.VolumeKey, *bitlocker.Protector, *Entry, error) {
+// matchNamed tries the keys with the ID of a protector, then those of the volume's computer, and notes them in tried.
+func (l *List) matchNamed(ctx context.Context, m *bitlocker.Metadata, tried map[bitlocker.RecoveryPassword]bool) (*bitlocker.VolumeKey, Match, error) {
 	failure := fmt.Errorf("the key list has no key for this volume: %w", bitlocker.ErrNoProtector)
 	for _, p := range m.Protectors {
 		for _, k := range l.StartupKeys {
@@ -69,42 +81,42 @@ func (l *List) unlockNamed(ctx context.Context, m *bitlocker.Metadata, tried map
 			}
 			key, protector, err := m.UnlockStartupKey(k.Data.Reveal())
 			if err == nil {
-				return key, protector, nil, nil
+				return key, Match{Protector: protector, File: k.File, Line: k.Line}, nil
 			}
 			failure = fmt.Errorf("startup key of %s: %w", k.File, err)
 		}
 	}
 	for _, p := range m.Protectors {
-		for _, entry := range l.ForProtector(p.ID) {
-			if tried[entry.Password] {
+		for _, e := range l.ForProtector(p.ID) {
+			if tried[e.Password] {
 				continue
 			}
-			tried[entry.Password] = true
-			key, protector, err := m.UnlockRecovery(ctx, entry.Password, &p.ID)
+			tried[e.Password] = true
+			key, protector, err := m.UnlockRecovery(ctx, e.Password, &p.ID)
 			if err == nil || ctx.Err() != nil {
-				return key, protector, &entry, err
+				return key, matched(&e, protector), err
 			}
-			failure = fmt.Errorf("line %d of the key list, key ID %s: %w", entry.Line, p.ID, err)
+			failure = fmt.Errorf("line %d of the key list, key ID %s: %w", e.Line, p.ID, err)
 		}
 	}
 	if m.ComputerName == "" {
-		return nil, nil, nil, failure
+		return nil, Match{}, failure
 	}
-	var of []*Entry
-	for _, entry := range l.ForComputer(m.ComputerName) {
-		if !tried[entry.Password] {
-			tried[entry.Password] = true
-			of = append(of, &entry)
+	var its []*Entry
+	for _, e := range l.ForComputer(m.ComputerName) {
+		if !tried[e.Password] {
+			tried[e.Password] = true
+			its = append(its, &e)
 		}
 	}
-	if len(of) == 0 {
-		return nil, nil, nil, failure
+	if len(its) == 0 {
+		return nil, Match{}, failure
 	}
-	found, err := tryAll(ctx, m, of)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("line %d of the key list, computer %s: %w", of[len(of)-1].Line, m.ComputerName, err)
+	key, match, err := tryAll(ctx, m, its)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("line %d of the key list, computer %s: %w", its[len(its)-1].Line, m.ComputerName, err)
 	}
-	return found.Key, found.Protector, of[found.Index], nil
+	return key, match, err
 }
 
 // untried lists the entries that fit and have not been tried, each password once, and notes them in tried.
@@ -120,10 +132,18 @@ func (l *List) untried(tried map[bitlocker.RecoveryPassword]bool, fit func(*Entr
 	return list
 }
 
-func tryAll(ctx context.Context, m *bitlocker.Metadata, entries []*Entry) (*bitlocker.Attempt, error) {
+func tryAll(ctx context.Context, m *bitlocker.Metadata, entries []*Entry) (*bitlocker.VolumeKey, Match, error) {
 	passwords := make([]bitlocker.RecoveryPassword, len(entries))
 	for i, e := range entries {
 		passwords[i] = e.Password
 	}
-	return m.TryAll(ctx, passwords)
+	found, err := m.TryAll(ctx, passwords)
+	if err != nil {
+		return nil, Match{}, err
+	}
+	return found.Key, matched(entries[found.Index], found.Protector), nil
+}
+
+func matched(e *Entry, p *bitlocker.Protector) Match {
+	return Match{Protector: p, File: e.File, Line: e.Line, Computer: e.Computer}
 }

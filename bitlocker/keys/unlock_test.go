@@ -63,8 +63,8 @@ func TestUnlock(t *testing.T) {
 	}
 }
 
-// TestUnlockAll has lists that say the wrong thing of the right key, or nothing.
-func TestUnlockAll(t *testing.T) {
+// TestMatchAll has lists that say the wrong thing of the right key, or nothing.
+func TestMatchAll(t *testing.T) {
 	const size = fvetest.MinSize
 	volume := make(disk, size)
 	made, err := fvetest.Format(volume, bytes.NewReader(make([]byte, size)), size, fvetest.Options{
@@ -96,7 +96,7 @@ func TestUnlockAll(t *testing.T) {
 			}
 			var done, total int64
 			ctx := bitlocker.WithProgress(context.Background(), func(d, of int64) { done, total = d, of })
-			key, protector, entry, err := list.UnlockAll(ctx, m)
+			key, match, err := list.MatchAll(ctx, m)
 			if tc.line == 0 {
 				if !errors.Is(err, bitlocker.ErrWrongKey) || done != total || total == 0 {
 					t.Errorf("got %v after %d of %d rounds", err, done, total)
@@ -106,8 +106,8 @@ func TestUnlockAll(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if key == nil || protector.ID != second.ID || entry == nil || entry.Line != tc.line {
-				t.Errorf("opened by %v, entry %+v", protector, entry)
+			if key == nil || match.Protector.ID != second.ID || match.Line != tc.line {
+				t.Errorf("opened by %+v", match)
 			}
 		})
 	}
@@ -117,7 +117,7 @@ func TestUnlockAll(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ctx = bitlocker.WithProgress(ctx, func(int64, int64) { cancel() })
-	if _, _, _, err := list.UnlockAll(ctx, m); !errors.Is(err, context.Canceled) {
+	if _, _, err := list.MatchAll(ctx, m); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

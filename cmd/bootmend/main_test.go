@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 
 	"filippo.io/age"
@@ -53,17 +54,26 @@ const volumeSize = 16 << 20
 func clearContent() []byte {
 	data := make([]byte, volumeSize)
 	copy(data, "\xeb\x52\x90NTFS    ")
+	data[510], data[511] = 0x55, 0xaa
 	for off := 1 << 16; off < 2<<16; off++ {
 		data[off] = byte(off * 7)
 	}
 	return data
 }
 
-// mkvolume FILE [suspended] writes a BitLocker volume, FILE.clear with its clear content, and FILE.key,
-// FILE.id with its recovery password and key ID.
+// mkvolume FILE [suspended|startup|unknown|wrongid] writes a BitLocker volume, FILE.clear with its clear content,
+// FILE.key and FILE.csv with its recovery password, FILE.bek with its startup key, and FILE.vmk and FILE.fvek with the
+// volume's own keys; FILE.csv has another computer's ID and name with wrongid.
 func mkvolume(ts *testscript.TestScript, _ bool, args []string) {
-	volume, result := formatted(ts, len(args) > 1 && args[1] == "suspended")
+	kind := strings.Join(args[1:], "")
+	volume, result := formatted(ts, kind)
 	path := ts.MkAbs(args[0])
+	write(ts, path+".vmk", result.VMK)
+	write(ts, path+".fvek", fmt.Appendf(nil, "%x\n", result.FVEK))
+	if result.BEK != nil {
+		write(ts, path+".bek", result.BEK)
+		ts.Setenv("BEKID", result.StartupKey.String())
+	}
 	write(ts, path, volume)
 	write(ts, path+".clear", clearContent())
 	for i := range 3 { // the copies of the metadata
@@ -71,7 +81,11 @@ func mkvolume(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if len(result.Recovery) > 0 {
 		write(ts, path+".key", []byte(result.Recovery[0].Password+"\r\n"))
-		write(ts, path+".csv", fmt.Appendf(nil, "KeyID,RecoveryKey\n%s,%s\n", result.Recovery[0].ID, result.Recovery[0].Password))
+		id := result.Recovery[0].ID.String()
+		if kind == "wrongid" {
+			id = "11111111-2222-3333-4444-555555555555"
+		}
+		write(ts, path+".csv", fmt.Appendf(nil, "KeyID,RecoveryKey,ComputerName\n%s,%s,OTHER-1\n", id, result.Recovery[0].Password))
 		ts.Setenv("KEYID", result.Recovery[0].ID.String())
 	}
 }
@@ -79,7 +93,7 @@ func mkvolume(ts *testscript.TestScript, _ bool, args []string) {
 // mkdisk FILE writes a disk with an MBR whose second partition is a BitLocker volume.
 func mkdisk(ts *testscript.TestScript, _ bool, args []string) {
 	const start = 1 << 20
-	volume, _ := formatted(ts, false)
+	volume, _ := formatted(ts, "")
 	disk := make([]byte, start, start+len(volume))
 	entry := disk[446+16:]
 	entry[4] = 0x07
@@ -89,10 +103,13 @@ func mkdisk(ts *testscript.TestScript, _ bool, args []string) {
 	write(ts, ts.MkAbs(args[0]), append(disk, volume...))
 }
 
-func formatted(ts *testscript.TestScript, suspended bool) ([]byte, *fvetest.Result) {
+func formatted(ts *testscript.TestScript, kind string) ([]byte, *fvetest.Result) {
 	dst := make(memory, volumeSize)
-	opts := fvetest.Options{Description: "FRONTDESK-7 C: 7/19/2024", TPM: true, ClearKey: suspended}
-	if !suspended {
+	opts := fvetest.Options{
+		Description: "FRONTDESK-7 C: 7/19/2024", TPM: true,
+		ClearKey: kind == "suspended", StartupKey: kind == "startup", UnknownEntries: kind == "unknown",
+	}
+	if kind != "suspended" {
 		opts.RecoveryPasswords = []string{""}
 	}
 	result, err := fvetest.Format(dst, bytes.NewReader(clearContent()), volumeSize, opts)

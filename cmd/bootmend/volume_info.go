@@ -118,6 +118,9 @@ func printStatus(w io.Writer, s volumeStatus) error {
 	}
 	row("Size", "%d bytes, %d-byte sectors", s.Size, m.SectorSize)
 	row("Cipher", "%s", m.Method)
+	if layout := layoutText(m); layout != "" {
+		row("Layout", "%s", layout)
+	}
 	row("State", "%s", stateText(m, s.Size))
 	row("Encrypted since", "%s", m.Created.UTC().Format(time.DateTime+" MST"))
 	row("Volume ID", "%s", m.VolumeID)
@@ -131,10 +134,26 @@ func printStatus(w io.Writer, s volumeStatus) error {
 	if len(m.Protectors) == 0 {
 		row("Protectors", "none")
 	}
+	for _, entry := range m.Skipped {
+		row("Passed over", "%s", entry)
+	}
 	for _, problem := range m.Problems {
 		row("Note", "%s", problem)
 	}
 	return table.Flush()
+}
+
+// layoutText names what is not as on most volumes.
+func layoutText(m *bitlocker.Metadata) string {
+	switch {
+	case m.Vista:
+		return "Windows Vista"
+	case m.ToGo:
+		return "BitLocker To Go"
+	case m.EncryptOnWrite:
+		return "encrypt on write"
+	}
+	return ""
 }
 
 func stateText(m *bitlocker.Metadata, size int64) string {
