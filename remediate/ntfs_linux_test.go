@@ -118,7 +118,7 @@ func TestNTFS(t *testing.T) {
 		}
 	})
 	step("rw", func() {
-		if _, err := Restore(ctx, v.dir, res.Dir); err != nil {
+		if _, err := Restore(ctx, v.dir, res.Dir, defaultPacks(t)); err != nil {
 			t.Error(err)
 		}
 	})

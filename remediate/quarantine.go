@@ -23,6 +23,9 @@ type Result struct {
 	PutBack []string `json:"put_back,omitempty"`
 	// Disabled are the services that no longer start.
 	Disabled []Disabled `json:"disabled,omitempty"`
+	// Unguarded says why ordinary users of the machine are not kept out of the
+	// quarantine; such a run is undone by hand.
+	Unguarded string `json:"unguarded,omitempty"`
 	// Failed are the files that stayed where they were, and why. A file that is
 	// in Moved too was renamed, but the disk then failed to confirm it.
 	Failed []Failure `json:"failed,omitempty"`
@@ -82,6 +85,9 @@ func Quarantine(ctx context.Context, root string, plan *Plan, run Run) (*Result,
 		return nil, err
 	}
 	res, err := t.quarantine(ctx, plan, run)
+	if res != nil && t.unguarded != nil {
+		res.Unguarded = t.unguarded.Error()
+	}
 	if closeErr := t.close(); err == nil {
 		err = closeErr
 	}

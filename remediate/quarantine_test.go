@@ -101,7 +101,7 @@ func TestQuarantineUsesExistingFolders(t *testing.T) {
 	if healed, err := Healed(os.DirFS(root)); err != nil || len(healed) != 1 {
 		t.Errorf("healed %+v, %v", healed, err)
 	}
-	if _, err := Restore(context.Background(), root, res.Dir); err != nil {
+	if _, err := Restore(context.Background(), root, res.Dir, defaultPacks(t)); err != nil {
 		t.Error(err)
 	}
 }
@@ -367,7 +367,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			// And back, over however many runs.
 			for _, r := range healed {
-				if _, err := Restore(ctx, root, r.Dir); err != nil {
+				if _, err := Restore(ctx, root, r.Dir, defaultPacks(t)); err != nil {
 					t.Errorf("cut at step %d: restore: %v", n, err)
 				}
 			}

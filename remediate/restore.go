@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 )
 
 // RestoreResult is what an undo did.
@@ -27,96 +28,210 @@ type RestoreResult struct {
 }
 
 // Restore undoes one run on the volume mounted at root: each file of its manifest
-// is renamed back, bit for bit what it was. A place that is taken by other bytes is
-// left alone, and so is a file whose content is not what the manifest says. runDir
-// is the name of the run or the path of its folder on the volume ([Runs]).
+// is renamed back, bit for bit what it was, and each service gets its start type
+// back. A place that is taken by other bytes is left alone, and so is a file whose
+// content is not what the manifest says. runDir is the name of the run or the path
+// of its folder on the volume ([Runs]).
+//
+// A manifest on a broken machine's disk proves little: whoever could write it could
+// have this move any file anywhere. So the run's folder has to be one that only
+// administrators can write to, and each file and service one that a rule of packs
+// takes, by its place, and by what kind of file it is.
 //
 // Calling it again finishes what was cut short. The manifest stays as a record.
-func Restore(ctx context.Context, root, runDir string) (*RestoreResult, error) {
+func Restore(ctx context.Context, root, runDir string, packs []*Pack) (*RestoreResult, error) {
+	return restore(ctx, root, runDir, packs, false)
+}
+
+// PlanRestore tells what Restore would do, and writes nothing.
+func PlanRestore(ctx context.Context, root, runDir string, packs []*Pack) (*RestoreResult, error) {
+	return restore(ctx, root, runDir, packs, true)
+}
+
+func restore(ctx context.Context, root, runDir string, packs []*Pack, dry bool) (*RestoreResult, error) {
 	t, err := openTree(root)
 	if err != nil {
 		return nil, err
 	}
-	res, err := t.restore(ctx, runDir)
+	r := restoring{tree: t, packs: packs, dry: dry, res: &RestoreResult{Restored: []string{}}}
+	err = r.run(ctx, runDir)
 	if closeErr := t.close(); err == nil {
 		err = closeErr
 	}
-	return res, err
+	if r.res.Dir == "" {
+		return nil, err
+	}
+	return r.res, err
 }
 
-func (t *tree) restore(ctx context.Context, runDir string) (*RestoreResult, error) {
+type restoring struct {
+	*tree
+	packs []*Pack
+	roots []string // Windows directories
+	dry   bool
+	res   *RestoreResult
+	errs  []error
+}
+
+func (r *restoring) fail(what string, err error) {
+	r.res.Failed = append(r.res.Failed, Failure{Path: what, Reason: err.Error()})
+	r.errs = append(r.errs, fmt.Errorf("%s: %w", Printable(what), err))
+}
+
+func (r *restoring) run(ctx context.Context, runDir string) error {
 	name := path.Base(runDir)
 	if !runNamePattern.MatchString(name) {
-		return nil, fmt.Errorf("%q is not a run: expected a name such as 20240719T181500Z-1a2b3c4d", runDir)
+		return fmt.Errorf("%q is not a run: expected a name such as 20240719T181500Z-1a2b3c4d", runDir)
 	}
-	dir, info, err := lookupPath(t.fsys, ".", append(quarantineParts(), name)...)
+	dir, info, err := lookupPath(r.fsys, ".", append(quarantineParts(), name)...)
 	if err == nil && !info.IsDir() {
 		err = &fs.PathError{Op: "enter", Path: dir, Err: notRegularDir(info.Mode())}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("run %s is not on this volume: %w", name, err)
+		return fmt.Errorf("run %s is not on this volume: %w", name, err)
 	}
-	runs, err := Runs(t.fsys)
+	for _, p := range []string{dir, manifestPath(dir)} {
+		if err := r.checkGuard(p); err != nil && !isNotExist(err) {
+			return fmt.Errorf("run %s cannot be undone by program, since anybody could have planted it: %w: look at its files and move them by hand", name, err)
+		}
+	}
+	if r.roots, err = windowsRoots(r.fsys); err != nil {
+		return err
+	}
+	runs, err := Runs(r.fsys)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	i := slices.IndexFunc(runs, func(r Record) bool { return r.Dir == dir })
 	if i < 0 || runs[i].Manifest == nil {
-		_, err := readManifest(t.fsys, dir)
-		return nil, fmt.Errorf("run %s cannot be undone: %w", name, err)
+		_, err := readManifest(r.fsys, dir)
+		return fmt.Errorf("run %s cannot be undone: %w", name, err)
 	}
 	record, m := &runs[i], runs[i].Manifest
-	res := &RestoreResult{Dir: dir, Restored: []string{}}
-	var errs []error
+	r.res.Dir = dir
 	for i := range m.Files {
 		if err := ctx.Err(); err != nil {
-			return res, errors.Join(append(errs, err)...)
+			return errors.Join(append(r.errs, err)...)
 		}
 		e := &m.Files[i]
 		if record.States[i] == StateElsewhere {
 			other := heldElsewhere(runs, record, i)
-			res.Elsewhere = append(res.Elsewhere, Failure{Path: e.Path, Reason: "it lies in " + other.Dir})
+			r.res.Elsewhere = append(r.res.Elsewhere, Failure{Path: e.Path, Reason: "it lies in " + other.Dir})
 			continue
 		}
-		back, err := t.restoreFile(ctx, dir, e)
-		if err != nil {
-			res.Failed = append(res.Failed, Failure{Path: e.Path, Reason: err.Error()})
-			errs = append(errs, fmt.Errorf("%s: %w", Printable(e.Path), err))
+		back, err := r.file(ctx, dir, e)
+		switch {
+		case err != nil:
+			r.fail(e.Path, err)
 			var stop *stopError
 			if errors.As(err, &stop) || deviceFailed(err) {
-				return res, errors.Join(append(errs, errors.New("the disk failed, so no further file was tried"))...)
+				return errors.Join(append(r.errs, errors.New("the disk failed, so no further file was tried"))...)
 			}
-			continue
-		}
-		if back {
-			res.Restored = append(res.Restored, e.Path)
-		} else {
-			res.AlreadyThere = append(res.AlreadyThere, e.Path)
+		case back:
+			r.res.Restored = append(r.res.Restored, e.Path)
+		default:
+			r.res.AlreadyThere = append(r.res.AlreadyThere, e.Path)
 		}
 	}
 	for i := range m.Hives {
-		h := &m.Hives[i]
-		if err := t.restoreHive(ctx, m.Run, h, res); err != nil {
-			res.Failed = append(res.Failed, Failure{Path: h.Path, Reason: err.Error()})
-			errs = append(errs, fmt.Errorf("%s: %w", Printable(h.Path), err))
+		h := m.Hives[i]
+		h.Services = slices.DeleteFunc(slices.Clone(h.Services), func(s ManifestService) bool {
+			err := r.mayTouchHive(&h, s.Name)
+			if err != nil {
+				r.fail("service "+s.Name, err)
+			}
+			return err != nil
+		})
+		if len(h.Services) == 0 {
+			continue
+		}
+		if err := r.restoreHive(ctx, m.Run, &h, r.res, r.dry); err != nil {
+			r.fail(h.Path, err)
 		}
 	}
-	if len(res.Restored) > 0 {
-		if err := t.flush(); err != nil {
-			errs = append(errs, err)
+	if len(r.res.Restored) > 0 && !r.dry {
+		if err := r.flush(); err != nil {
+			r.errs = append(r.errs, err)
 		}
 	}
-	return res, errors.Join(errs...)
+	return errors.Join(r.errs...)
 }
 
-// restoreFile renames one file back; false means that it is there already.
-func (t *tree) restoreFile(ctx context.Context, dir string, e *ManifestEntry) (bool, error) {
+// errNoRule means that nobody who is trusted has ever asked for such a thing.
+var errNoRule = errors.New("no rule pack that is known here takes it: give the pack that the run was made with")
+
+// mayRestore makes sure that a rule could have taken a file from a place.
+func (r *restoring) mayRestore(ctx context.Context, from string, e *ManifestEntry) error {
+	segments := strings.Split(e.Path, "/")
+	placed := false
+	for _, pack := range r.packs {
+		for i := range pack.Rules {
+			rule := &pack.Rules[i]
+			if rule.Action != ActionQuarantine || !rule.covers(segments, r.roots) {
+				continue
+			}
+			placed = true
+			f, info, err := openRegular(r.fsys, from)
+			if err != nil {
+				return err
+			}
+			c, err := readContent(ctx, f, rule.headLength())
+			times := timesOf(f, info)
+			_ = f.Close() // only read
+			if err != nil {
+				return err
+			}
+			if _, ok := rule.Identify.check(&subject{content: c, modified: times.Modified}); ok {
+				return nil
+			}
+		}
+	}
+	if placed {
+		return errors.New("the file in the quarantine is not of the kind that the rule for its place takes")
+	}
+	return errNoRule
+}
+
+// covers reports whether a path is one that the rule's glob matches.
+func (r *Rule) covers(segments, roots []string) bool {
+	if len(segments) != len(r.segments) {
+		return false
+	}
+	for i, s := range segments {
+		alias := i == 0 && sameName(r.segments[0], windowsName) && slices.Contains(roots, s)
+		if !alias && !matchName(r.segments[i], s) {
+			return false
+		}
+	}
+	return true
+}
+
+// mayTouchHive makes sure that a rule names the service, and that the hive is where
+// services are.
+func (r *restoring) mayTouchHive(h *ManifestHive, service string) error {
+	segments := strings.Split(h.Path, "/")
+	if len(segments) != 4 || !slices.Contains(r.roots, segments[0]) ||
+		!sameName(strings.Join(segments[1:], "/"), "System32/config/"+systemName) {
+		return errNoRule
+	}
+	for _, pack := range r.packs {
+		for i := range pack.Rules {
+			if rule := &pack.Rules[i]; rule.Action == ActionDisableService && sameName(rule.Service, service) {
+				return nil
+			}
+		}
+	}
+	return errNoRule
+}
+
+// file renames one file back; false means that it is there already.
+func (r *restoring) file(ctx context.Context, dir string, e *ManifestEntry) (bool, error) {
 	same := Action{Path: e.Path, Size: e.Size, SHA256: e.SHA256}
 	parts, name := splitDir(e.Path)
-	old, _, err := lookupPath(t.fsys, ".", append(parts, name)...)
+	old, _, err := lookupPath(r.fsys, ".", append(parts, name)...)
 	switch {
 	case err == nil:
-		if err := unchanged(ctx, t.fsys, old, same); err != nil {
+		if err := unchanged(ctx, r.fsys, old, same); err != nil {
 			return false, errors.New("its place is taken by another file: move that one away first")
 		}
 		return false, nil
@@ -124,16 +239,22 @@ func (t *tree) restoreFile(ctx context.Context, dir string, e *ManifestEntry) (b
 		return false, err
 	}
 	from := path.Join(dir, e.Quarantined)
-	if err := unchanged(ctx, t.fsys, from, same); err != nil {
+	if err := unchanged(ctx, r.fsys, from, same); err != nil {
 		if isNotExist(err) {
 			return false, errors.New("it lies neither at its place nor in the quarantine")
 		}
 		return false, fmt.Errorf("the file in the quarantine is not what was put there: %w", err)
 	}
-	if err := realPath(t.fsys, e.Path); err != nil {
+	if err := realPath(r.fsys, e.Path); err != nil {
 		return false, fmt.Errorf("its folder is gone: %w", err)
 	}
-	if err := t.move(from, e.Path); err != nil {
+	if err := r.mayRestore(ctx, from, e); err != nil {
+		return false, err
+	}
+	if r.dry {
+		return true, nil
+	}
+	if err := r.move(from, e.Path); err != nil {
 		return false, err
 	}
 	return true, nil

@@ -2,6 +2,8 @@ package remediate
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -29,7 +31,7 @@ func TestRestore(t *testing.T) {
 	ctx := context.Background()
 	root, before, _ := healedTree(t)
 	for _, dir := range []string{"20240720T080000Z-r1", testRunDir} { // the second call finds it done
-		res, err := Restore(ctx, root, dir)
+		res, err := Restore(ctx, root, dir, defaultPacks(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +93,7 @@ func TestRestoreRefuses(t *testing.T) {
 				t.Errorf("states %+v, %v", runs, err)
 			}
 			before := snapshot(t, root)
-			got, err := Restore(ctx, root, testRunDir)
+			got, err := Restore(ctx, root, testRunDir, defaultPacks(t))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q in it", err, tc.want)
 			}
@@ -108,13 +110,86 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// TestRestorePlan writes nothing and says what Restore then does.
+func TestRestorePlan(t *testing.T) {
+	root, _, _ := healedTree(t)
+	before := snapshot(t, root)
+	plan, err := PlanRestore(context.Background(), root, testRunDir, defaultPacks(t))
+	if err != nil || len(plan.Restored) != 2 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if after := snapshot(t, root); !reflect.DeepEqual(after, before) {
+		t.Errorf("after: %v\nwant: %v", after, before)
+	}
+	res, err := Restore(context.Background(), root, testRunDir, defaultPacks(t))
+	if err != nil || !reflect.DeepEqual(res, plan) {
+		t.Errorf("planned %+v, did %+v, %v", plan, res, err)
+	}
+}
+
+// TestRestoreRefusesAPlantedManifest has what a user of the machine could have written: a folder like a run's,
+// whose manifest sends files where the user wants them.
+func TestRestoreRefusesAPlantedManifest(t *testing.T) {
+	channel := channelFile("x", faultyTime).data
+	for name, tc := range map[string]struct {
+		path string
+		data []byte
+		link string // a directory on the way that is a link
+		want string
+	}{
+		"any place":           {"Windows/System32/evil.dll", []byte("MZ"), "", "no rule pack that is known here"},
+		"any place, kind":     {"Windows/System32/evil.dll", channel, "", "no rule pack that is known here"},
+		"beside the channels": {driversDir + "/csagent2.sys", []byte("MZ"), "", "no rule pack that is known here"},
+		"below the rule":      {driversDir + "/sub/C-00000291-1.sys", channel, "", "folder is gone"},
+		"other kind of file":  {driversDir + "/C-00000291-evil.sys", []byte("MZ evil"), "", "not of the kind that the rule"},
+		"own folder":          {"ProgramData/bootmend/x", channel, "", "no rule pack that is known here"},
+		"through a link":      {"Windows/System32/drivers/linked/C-00000291-1.sys", channel, "Windows/System32/drivers/linked", "is a link or reparse point"},
+		"what a rule takes":   {driversDir + "/C-00000291-1.sys", channel, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := makeTree(t, incident())
+			if tc.link != "" {
+				if err := os.Symlink(filepath.Join(root, driversDir), filepath.Join(root, tc.link)); err != nil {
+					t.Skip(err)
+				}
+			}
+			sum := sha256.Sum256(tc.data)
+			m := Manifest{Schema: ManifestSchema, Run: "evil", Files: []ManifestEntry{{
+				Path: tc.path, Quarantined: tc.path + ".quarantined", Size: int64(len(tc.data)), SHA256: hex.EncodeToString(sum[:]),
+				Rules: []string{"crowdstrike-2024-07-19/channel-file-291"}, Reason: "trust me",
+			}}}
+			data, err := m.encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := QuarantineDir + "/20240720T080000Z-evil"
+			writeTestFile(t, root, file{path: dir + "/manifest.json", data: data})
+			writeTestFile(t, root, file{path: dir + "/" + tc.path + ".quarantined", data: tc.data, mtime: faultyTime})
+			before := snapshot(t, root)
+			res, err := Restore(context.Background(), root, dir, defaultPacks(t))
+			if tc.want == "" {
+				if err != nil || len(res.Restored) != 1 {
+					t.Errorf("%+v, %v", res, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			if after := snapshot(t, root); !reflect.DeepEqual(after, before) {
+				t.Errorf("something was moved: %v", after)
+			}
+		})
+	}
+}
+
 func TestRestoreNeedsARun(t *testing.T) {
 	root := makeTree(t, incident())
-	if _, err := Restore(context.Background(), root, "20240720T080000Z-none"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Restore(context.Background(), root, "20240720T080000Z-none", defaultPacks(t)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	for _, dir := range []string{"", "..", "../../etc", "manifest.json"} {
-		if _, err := Restore(context.Background(), root, dir); err == nil {
+		if _, err := Restore(context.Background(), root, dir, defaultPacks(t)); err == nil {
 			t.Errorf("%q accepted", dir)
 		}
 	}
@@ -131,7 +206,8 @@ func TestRestorePowerCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		tr.before, _ = cutAfter(n)
-		_, err = tr.restore(context.Background(), testRunDir)
+		r := restoring{tree: tr, packs: defaultPacks(t), res: &RestoreResult{}}
+		err = r.run(context.Background(), testRunDir)
 		_ = tr.close()
 		if err == nil {
 			if n == 0 {
@@ -140,7 +216,7 @@ func TestRestorePowerCut(t *testing.T) {
 			return
 		}
 		onceEach(t, root, before)
-		if _, err := Restore(context.Background(), root, testRunDir); err != nil {
+		if _, err := Restore(context.Background(), root, testRunDir, defaultPacks(t)); err != nil {
 			t.Errorf("cut at step %d: %v", n, err)
 		}
 		onceEach(t, root, before)

@@ -12,7 +12,8 @@ import (
 // Places of bootmend on a Windows volume. Existing directories of another
 // spelling are used as they are.
 const (
-	ownDir        = "ProgramData/bootmend"
+	programData   = "ProgramData"
+	ownDir        = programData + "/bootmend"
 	QuarantineDir = ownDir + "/quarantine"
 	WindowsLogDir = ownDir + "/logs"
 	// MediaLogDir is where logs go on the media.

@@ -423,7 +423,7 @@ func (m *ManifestHive) stillDisabled(fsys fs.FS) (int, error) {
 // restoreHive gives the services of one hive their start types back. As long as
 // Windows has not written to the hive since, the old one comes back bit for bit;
 // else only the values, and what Windows wrote stays.
-func (t *tree) restoreHive(ctx context.Context, run string, m *ManifestHive, res *RestoreResult) error {
+func (t *tree) restoreHive(ctx context.Context, run string, m *ManifestHive, res *RestoreResult, dry bool) error {
 	if err := realPath(t.fsys, m.Path); err != nil {
 		return err
 	}
@@ -468,6 +468,10 @@ func (t *tree) restoreHive(ctx context.Context, run string, m *ManifestHive, res
 		}
 	}
 	res.ServicesThere = append(res.ServicesThere, there...)
+	if dry {
+		res.Services = append(res.Services, back...)
+		return errors.Join(errs...)
+	}
 	if len(back) > 0 {
 		data, times, err := t.oldHive(ctx, m, s)
 		if err == nil {

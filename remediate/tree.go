@@ -16,6 +16,8 @@ type tree struct {
 	// before is called ahead of each step that changes the volume; an error
 	// from it stops that step. Tests cut the power here.
 	before func(step, name string) error
+	// unguarded is why a folder or file of ours is not kept from ordinary users.
+	unguarded error
 }
 
 func openTree(dir string) (*tree, error) {
@@ -59,6 +61,9 @@ func (t *tree) makeDirs(dir string, parts ...string) (string, error) {
 		}
 		if err := t.root.Mkdir(p, 0o755); err != nil {
 			return "", fmt.Errorf("make folder: %w", err)
+		}
+		if err := t.protect(p); err != nil {
+			return "", err
 		}
 		if err := t.syncDir(dir); err != nil {
 			return "", err
@@ -108,7 +113,10 @@ func (t *tree) writeFile(dir, name string, data []byte) (err error) {
 			return fmt.Errorf("write: %w", err)
 		}
 	}
-	err = t.step("sync", tmp)
+	err = t.protect(tmp)
+	if err == nil {
+		err = t.step("sync", tmp)
+	}
 	if err == nil {
 		err = syncFile(f)
 	}
