@@ -45,9 +45,9 @@ func openStick(t *testing.T, path string) *device.Disk {
 	return disk
 }
 
-func serve(t *testing.T, f *flashtest.Faulty) string {
+func serve(t testing.TB, f *flashtest.Faulty, dir string) string {
 	t.Helper()
-	path, err := f.Mount(t.TempDir())
+	path, err := f.Mount(dir)
 	if err != nil {
 		t.Skipf("serving a disk from memory needs root and FUSE: %v", err)
 	}
@@ -95,11 +95,11 @@ func TestDevices(t *testing.T) {
 		want       string
 	}{
 		{"good", good, flash.Good, ""},
-		{"dies", serve(t, dies), flash.Bad, "input/output error"},
-		{"pulled", serve(t, pulled), flash.Bad, "input/output error"},
-		{"flips", serve(t, &flashtest.Faulty{Size: 32 << 20, FlipAt: 20<<20 + 3}), flash.Bad, "returns other bytes than were written, at byte 20971523"},
-		{"forged", serve(t, &flashtest.Faulty{Size: 4 << 30, Real: 32 << 20}), flash.Bad, "lies about its capacity"},
-		{"forged, wraps", serve(t, &flashtest.Faulty{Size: 4 << 30, Real: 64 << 20, Wraps: true}), flash.Bad, "lies about its capacity"},
+		{"dies", serve(t, dies, t.TempDir()), flash.Bad, "input/output error"},
+		{"pulled", serve(t, pulled, t.TempDir()), flash.Bad, "input/output error"},
+		{"flips", serve(t, &flashtest.Faulty{Size: 32 << 20, FlipAt: 20<<20 + 3}, t.TempDir()), flash.Bad, "returns other bytes than were written, at byte 20971523"},
+		{"forged", serve(t, &flashtest.Faulty{Size: 4 << 30, Real: 32 << 20}, t.TempDir()), flash.Bad, "lies about its capacity"},
+		{"forged, wraps", serve(t, &flashtest.Faulty{Size: 4 << 30, Real: 64 << 20, Wraps: true}, t.TempDir()), flash.Bad, "lies about its capacity"},
 		{"on a full disk", onFull, flash.Bad, "cannot be written at byte"},
 		{"too small", sparse(t, 23<<20), flash.Failed, "too small"},
 	}

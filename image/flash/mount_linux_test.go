@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func mountTmpfs(t *testing.T, dir, options string) error {
+func mountTmpfs(t testing.TB, dir, options string) error {
 	if err := syscall.Mount("bootmend-test", dir, "tmpfs", 0, options); err != nil {
 		return err
 	}

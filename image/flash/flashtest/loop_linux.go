@@ -11,11 +11,6 @@ import (
 
 // Attach makes a loop device of a file and returns its path. detach takes it away again. It needs root.
 func Attach(path string) (dev string, detach func() error, err error) {
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return "", nil, err
-	}
-	defer func() { _ = file.Close() }() // the loop device holds it open
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return "", nil, err
@@ -27,21 +22,31 @@ func Attach(path string) (dev string, detach func() error, err error) {
 			return "", nil, fmt.Errorf("find a free loop device: %w", err)
 		}
 		dev = fmt.Sprintf("/dev/loop%d", n)
-		loop, err := os.OpenFile(dev, os.O_RDWR, 0)
-		if err != nil {
-			return "", nil, err
-		}
-		err = unix.IoctlLoopConfigure(int(loop.Fd()), &unix.LoopConfig{Fd: uint32(file.Fd()), Size: 512})
-		_ = loop.Close()
+		detach, err := AttachTo(path, dev)
 		if errors.Is(err, unix.EBUSY) {
 			continue // another program was faster
 		}
-		if err != nil {
-			return "", nil, fmt.Errorf("attach %s to %s: %w", path, dev, err)
-		}
-		return dev, func() error { return clearLoop(dev) }, nil
+		return dev, detach, err
 	}
 	return "", nil, errors.New("no loop device is free for long enough")
+}
+
+// AttachTo is Attach for a certain loop device, which must be free.
+func AttachTo(path, dev string) (detach func() error, err error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // the loop device holds it open
+	loop, err := os.OpenFile(dev, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = loop.Close() }()
+	if err := unix.IoctlLoopConfigure(int(loop.Fd()), &unix.LoopConfig{Fd: uint32(file.Fd()), Size: 512}); err != nil {
+		return nil, fmt.Errorf("attach %s to %s: %w", path, dev, err)
+	}
+	return func() error { return clearLoop(dev) }, nil
 }
 
 func clearLoop(dev string) error {
