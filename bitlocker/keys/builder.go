@@ -34,3 +34,10 @@ func (b *Builder) List() *List {
 	b.c.finish()
 	return b.c.list
 }
+
+// AddProblem adds what gave no key.
+func (b *Builder) AddProblem(p RowError) {
+	b.rows++
+	p.Line = b.rows
+	b.c.report(p)
+}

@@ -60,6 +60,14 @@ func writeKeyList(out, messages io.Writer, path string, list *keys.List) error {
 	if path == "-" {
 		return list.WriteCSV(out)
 	}
+	if err := writeKeyFile(path, list); err != nil {
+		return err
+	}
+	fmt.Fprintf(messages, "bootmend: %s written to %s, readable by you alone; keep it as safe as the keys\n", countKeys(list), path)
+	return nil
+}
+
+func writeKeyFile(path string, list *keys.List) error {
 	f, err := output.Create(path, true)
 	if err != nil {
 		return err
@@ -71,6 +79,5 @@ func writeKeyList(out, messages io.Writer, path string, list *keys.List) error {
 	if err := f.Commit(); err != nil {
 		return f.Explain(err, 0)
 	}
-	fmt.Fprintf(messages, "bootmend: %s written to %s, readable by you alone; keep it as safe as the keys\n", countKeys(list), path)
 	return nil
 }

@@ -19,10 +19,10 @@ func newKeysFetchCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return usagef("keys fetch: name where from: ad")
+			return usagef("keys fetch: name where from: ad or entra")
 		},
 	}
-	cmd.AddCommand(newKeysFetchADCommand())
+	cmd.AddCommand(newKeysFetchADCommand(), newKeysFetchEntraCommand())
 	return cmd
 }
 
@@ -40,10 +40,14 @@ func (o *fetchOptions) AddFlags(f *pflag.FlagSet) {
 // write filters what a source gave, tells what is missing, and writes the rest.
 func (o *fetchOptions) write(out, messages io.Writer, list *keys.List) error {
 	for _, p := range list.Problems {
-		fmt.Fprintf(messages, "bootmend: object %d: %s (key ID %s)\n", p.Line, p.Reason, p.ID)
+		id := ""
+		if !p.ID.IsZero() {
+			id = fmt.Sprintf(" (key ID %s)", p.ID)
+		}
+		fmt.Fprintf(messages, "bootmend: %s%s\n", p.Reason, id)
 	}
 	if list.Len() == 0 {
-		return &nothingToDo{withHint(errors.New("there are no recovery keys"), "check the base DN, and that the computers store their keys there")}
+		return &nothingToDo{withHint(errors.New("there are no recovery keys"), "check that the computers store their keys there")}
 	}
 	list, err := o.filter.choose(messages, list)
 	if err != nil {
