@@ -1,6 +1,7 @@
 package iso
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -61,12 +62,22 @@ func patchElTorito(tree *media.Tree, extents map[string]extent) error {
 	return tree.Replace(f.Path, data)
 }
 
+// mbrName is how the manifest names the code in the MBR.
+const mbrName = "boot code in the MBR"
+
+// mbrCode is GRUB's boot sector, told where GRUB's BIOS image goes on.
+func mbrCode(tree *media.Tree, extents map[string]extent) ([]byte, error) {
+	if len(tree.BootHybrid) != sectorSize {
+		return nil, fmt.Errorf("boot sector code: %d bytes, expected %d", len(tree.BootHybrid), sectorSize)
+	}
+	code := bytes.Clone(tree.BootHybrid[:bootCodeSize])
+	binary.LittleEndian.PutUint64(code[grubBootSector:], uint64(extents[media.PathElTorito].offset/sectorSize+4))
+	return code, nil
+}
+
 // hybrid makes the image a disk too: an MBR with GRUB's boot code and a GPT whose EFI system partition is the UEFI
 // boot image inside the ISO file system. It returns the size of the image.
-func hybrid(m *memory, tree *media.Tree, extents map[string]extent, end int64) (int64, error) {
-	if len(tree.BootHybrid) != sectorSize {
-		return 0, fmt.Errorf("boot sector code: %d bytes, expected %d", len(tree.BootHybrid), sectorSize)
-	}
+func hybrid(m *memory, tree *media.Tree, code []byte, extents map[string]extent, end int64) (int64, error) {
 	size := end + tailBlocks*blockSize
 	m.size = size
 
@@ -97,9 +108,7 @@ func hybrid(m *memory, tree *media.Tree, extents map[string]extent, end int64) (
 	if _, err := m.ReadAt(mbr, 0); err != nil {
 		return 0, err
 	}
-	copy(mbr[:bootCodeSize], tree.BootHybrid)
-	le := binary.LittleEndian
-	le.PutUint64(mbr[grubBootSector:], uint64(extents[media.PathElTorito].offset/sectorSize+4))
+	copy(mbr, code)
 	copy(mbr[bootCodeSize:bootCodeSize+4], media.GUIDBytes(tree.ID, "mbr"))
 	// UEFI 2.10 section 5.2.3: the protective entry must not be active, yet many BIOSes start a stick only if some
 	// entry is. As mkisofs --mbr-force-bootable does: an active entry of type 0, which is none to all others.

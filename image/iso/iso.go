@@ -92,6 +92,10 @@ func plan(ctx context.Context, spec media.Spec) (*image, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	// A place in the manifest, which must not grow later.
+	if err := tree.SetBoot(media.NewBootCode(mbrName, 0, make([]byte, bootCodeSize))); err != nil {
+		return nil, err
+	}
 	meta, err := lay(tree)
 	if err != nil {
 		return nil, err
@@ -106,8 +110,15 @@ func plan(ctx context.Context, spec media.Spec) (*image, error) {
 	if err := patchElTorito(tree, extents); err != nil {
 		return nil, err
 	}
+	code, err := mbrCode(tree, extents)
+	if err != nil {
+		return nil, err
+	}
+	if err := tree.SetBoot(media.NewBootCode(mbrName, 0, code)); err != nil {
+		return nil, err
+	}
 	img := &image{tree: tree, meta: meta}
-	if img.size, err = hybrid(meta, tree, extents, end); err != nil {
+	if img.size, err = hybrid(meta, tree, code, extents, end); err != nil {
 		return nil, err
 	}
 	for _, f := range tree.Files {
