@@ -35,6 +35,7 @@ type Line struct {
 	Windows    *Windows         `json:"windows,omitempty"`
 	Plan       *PlanEvent       `json:"plan,omitempty"`
 	Quarantine *QuarantineEvent `json:"quarantine,omitempty"`
+	Restore    *RestoreEvent    `json:"restore,omitempty"`
 	Verify     *VerifyEvent     `json:"verify,omitempty"`
 	Result     *ResultEvent     `json:"result,omitempty"`
 	Error      *ErrorEvent      `json:"error,omitempty"`
@@ -99,6 +100,12 @@ type QuarantineEvent struct {
 	Result *Result `json:"result"`
 }
 
+// RestoreEvent is what an undo did on a volume.
+type RestoreEvent struct {
+	Device string         `json:"device"`
+	Result *RestoreResult `json:"result"`
+}
+
 // VerifyEvent is the outcome of reading the disk again.
 type VerifyEvent struct {
 	Device string `json:"device"`
@@ -141,6 +148,7 @@ func (e UnlockEvent) put(l *Line)     { l.Event, l.Unlock = "unlock", &e }
 func (w *Windows) put(l *Line)        { l.Event, l.Windows = "windows", w }
 func (e PlanEvent) put(l *Line)       { l.Event, l.Plan = "plan", &e }
 func (e QuarantineEvent) put(l *Line) { l.Event, l.Quarantine = "quarantine", &e }
+func (e RestoreEvent) put(l *Line)    { l.Event, l.Restore = "restore", &e }
 func (e VerifyEvent) put(l *Line)     { l.Event, l.Verify = "verify", &e }
 func (e ResultEvent) put(l *Line)     { l.Event, l.Result = "result", &e }
 func (e ErrorEvent) put(l *Line)      { l.Event, l.Error = "error", &e }

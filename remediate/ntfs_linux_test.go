@@ -2,6 +2,7 @@ package remediate
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -173,5 +174,44 @@ func TestNTFSPowerCut(t *testing.T) {
 		if done {
 			return
 		}
+	}
+}
+
+// TestGuardOnNTFS looks at what a repair leaves on a real NTFS, and plants a manifest there as a user would.
+func TestGuardOnNTFS(t *testing.T) {
+	v := newNTFS(t)
+	unmount := v.mount(t, "rw")
+	defer unmount()
+	for _, f := range incident() {
+		writeTestFile(t, v.dir, f)
+	}
+	res, err := Quarantine(t.Context(), v.dir, evaluateTree(t, v.dir, FaultyOnly), testRun(t, "r1"))
+	if err != nil || res.Unguarded != "" {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	tr, err := openTree(v.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.close()
+	for _, p := range []string{ownDir, QuarantineDir, res.Dir, manifestPath(res.Dir), res.Dir + "/" + driversDir} {
+		if sd, err := tr.descriptor(p); err != nil || string(sd) != string(guard) {
+			t.Errorf("%s: %x, %v", p, sd, err)
+		}
+	}
+	// The file itself keeps the rights that it had.
+	if sd, err := tr.descriptor(res.Moved[0].Quarantined); err != nil || sd == nil || string(sd) == string(guard) {
+		t.Errorf("%s: %x, %v", res.Moved[0].Quarantined, sd, err)
+	}
+	// The same folder, made by somebody else.
+	planted := filepath.Join(v.dir, QuarantineDir, "20240721T080000Z-r1")
+	if err := os.CopyFS(planted, os.DirFS(filepath.Join(v.dir, res.Dir))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(t.Context(), v.dir, filepath.Base(planted), defaultPacks(t)); !errors.Is(err, errUnguarded) {
+		t.Errorf("planted run: %v", err)
+	}
+	if res, err := Restore(t.Context(), v.dir, res.Dir, defaultPacks(t)); err != nil || len(res.Restored) != 2 {
+		t.Errorf("%+v, %v", res, err)
 	}
 }

@@ -41,6 +41,8 @@ type agent struct {
 	boot     bootParameters
 	media    *media
 	packs    []*remediate.Pack
+	// taken counts, by rule pack, what the volumes of this machine have given; a blast radius is a machine's.
+	taken    map[string]int
 	identity remediate.Identity
 	started  remediate.Run
 
@@ -298,6 +300,7 @@ func (v *volume) search(ctx context.Context, sources []keySource) {
 // healAll works on every volume: first those that open by themselves, then those that need a person.
 func (a *agent) healAll(ctx context.Context) []verdict {
 	verdicts := slices.Clone(a.broken)
+	a.taken = map[string]int{}
 	var waiting []*volume
 	next := 0
 	openAll := func() {

@@ -244,3 +244,31 @@ func (c *console) choose(ctx context.Context, question string, letters string) (
 		}
 	}
 }
+
+// maxAnswer bounds what answer takes in.
+const maxAnswer = 64
+
+// answer asks a question that a line answers, and shows it as it is typed.
+func (c *console) answer(ctx context.Context, question string) (string, error) {
+	c.forget()
+	c.print(question)
+	var line []byte
+	for {
+		b, err := c.key(ctx)
+		if err != nil {
+			c.print("\r\n")
+			return "", err
+		}
+		switch {
+		case b == '\r' || b == '\n':
+			c.print("\r\n")
+			return string(line), nil
+		case (b == 0x7f || b == '\b') && len(line) > 0:
+			line = line[:len(line)-1]
+			c.print("\b \b")
+		case b >= ' ' && b < 0x7f && len(line) < maxAnswer:
+			line = append(line, b)
+			c.print(string(b))
+		}
+	}
+}

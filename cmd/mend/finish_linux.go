@@ -212,8 +212,8 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 	for {
 		a.con.line("")
 		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
-		a.con.line("  F  firmware set-up  P  power off")
-		choice, err := a.con.choose(ctx, "Your choice: ", "tdwfp")
+		a.con.line("  F  firmware set-up  P  power off                   U  undo a repair")
+		choice, err := a.con.choose(ctx, "Your choice: ", "tdwfpu")
 		if err != nil {
 			a.end(config.Reboot)
 		}
@@ -222,6 +222,8 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 			a.forceDry = choice == 'd'
 			a.again(ctx)
 			return
+		case 'u':
+			a.undo(ctx)
 		case 'w':
 			a.goToWindows(ctx, verdicts)
 			a.end(config.Reboot)

@@ -92,7 +92,9 @@ func (a *agent) look(ctx context.Context, v *volume) finding {
 	if err != nil {
 		return finding{verdict: a.fail(v, "evaluating the rules", err)}
 	}
-	a.log.Add(remediate.PlanEvent{Device: v.Device, Plan: plan})
+	plan.Measure(a.packs, a.taken)
+	// The plan is logged with the answer that it may need.
+	defer func() { a.log.Add(remediate.PlanEvent{Device: v.Device, Plan: plan}) }()
 	f := finding{verdict: verdict{outcome: clean, volume: v}, windows: windows, plan: plan}
 	a.showPlan(plan)
 	if plan.Empty() {
@@ -112,8 +114,15 @@ func (a *agent) look(ctx context.Context, v *volume) finding {
 	case windows.Hibernated:
 		f.verdict = a.refuse(v, "Windows on this volume is hibernated or was shut down with Fast Startup ("+windows.Hibernation+
 			"). Writing to it could damage it. Start Windows once more and let it resume, or shut it down fully; then boot this medium again.")
+	case len(plan.Beyond) > 0 && !a.approve(ctx, v, plan):
+		f.verdict = a.refuse(v, fmt.Sprintf("%s, and nobody agreed to that. Nothing was changed. Try again and type YES, or correct the rule pack.", plan.Beyond[0]))
 	default:
 		f.outcome = healed
+	}
+	if f.outcome == healed || f.outcome == planned {
+		for pack, n := range plan.Taken() {
+			a.taken[pack] += n
+		}
 	}
 	return f
 }
@@ -127,6 +136,9 @@ func (a *agent) showPlan(plan *remediate.Plan) {
 	for _, action := range plan.Actions {
 		a.con.line("  %s: %s", action.Kind.Intent(), action.Target())
 		a.con.line("    %s", action.Reason)
+	}
+	for _, b := range plan.Beyond {
+		a.con.note(red, "  beyond the blast radius: %s", b)
 	}
 	for _, problem := range plan.Problems {
 		a.con.note(red, "  not looked at: %s (%s)", problem.Path, problem.Why)
@@ -171,6 +183,9 @@ func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
 	a.log.Add(check)
 	if verifyErr != nil {
 		return a.fail(v, "reading the repair back from the disk", errors.Join(verifyErr, err, closeErr))
+	}
+	if result.Unguarded != "" {
+		a.con.line("  note: %s", result.Unguarded)
 	}
 	for _, moved := range result.Moved {
 		a.con.line("  quarantined: %s", moved.Path)

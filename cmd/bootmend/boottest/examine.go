@@ -36,37 +36,49 @@ const (
 // Examine opens the disk's Windows volume with dislocker and ntfs-3g and compares it with what was put there. Healed
 // says whether the faulty files must be in quarantine, or else be where they were.
 func Examine(ctx context.Context, d *WindowsDisk, healed bool) (*Findings, error) {
+	f := &Findings{Logs: map[string][]byte{}}
+	err := withVolume(ctx, d, func(volume string) error {
+		// -n only looks; it fails where chkdsk would have work beyond a dirty flag.
+		if out, err := run(ctx, "ntfsfix", "-n", volume); err != nil {
+			f.problem("ntfsfix -n: %v", err)
+		} else if bytes.Contains(out, []byte("FAILED")) {
+			f.problem("ntfsfix -n: %s", out)
+		}
+		return withNTFS(ctx, volume, true, func(root string) error { return f.examine(d, root, healed) })
+	})
+	return f, err
+}
+
+// withWindows mounts the disk's Windows volume, read-only, for as long as use runs.
+func withWindows(ctx context.Context, d *WindowsDisk, use func(root string) error) error {
+	return withVolume(ctx, d, func(volume string) error { return withNTFS(ctx, volume, true, use) })
+}
+
+// withVolume makes an image of the disk's clear Windows volume for as long as use runs.
+func withVolume(ctx context.Context, d *WindowsDisk, use func(volume string) error) error {
 	if err := need("dislocker-file", "ntfs-3g", "ntfsfix", "umount"); err != nil {
-		return nil, err
+		return err
 	}
 	work, err := os.MkdirTemp(filepath.Dir(d.Path), "examine")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 	volume := filepath.Join(work, "volume")
 	if err := cutOut(d.Path, volume, windowsStart, windowsSize); err != nil {
-		return nil, err
+		return err
 	}
 	if !d.Options.Plain {
 		clear := filepath.Join(work, "clear")
 		if _, err := run(ctx, "dislocker-file", "-q", "-V", volume, "-p"+d.Password, "--", clear); err != nil {
-			return nil, fmt.Errorf("the volume no longer opens: %w", err)
+			return fmt.Errorf("the volume no longer opens: %w", err)
 		}
 		if err := appendRest(clear, volume); err != nil {
-			return nil, err
+			return err
 		}
 		volume = clear
 	}
-	f := &Findings{Logs: map[string][]byte{}}
-	// -n only looks; it fails where chkdsk would have work beyond a dirty flag.
-	if out, err := run(ctx, "ntfsfix", "-n", volume); err != nil {
-		f.problem("ntfsfix -n: %v", err)
-	} else if bytes.Contains(out, []byte("FAILED")) {
-		f.problem("ntfsfix -n: %s", out)
-	}
-	err = withNTFS(ctx, volume, true, func(root string) error { return f.examine(d, root, healed) })
-	return f, err
+	return use(volume)
 }
 
 func (f *Findings) problem(format string, args ...any) {
