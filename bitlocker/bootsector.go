@@ -56,11 +56,10 @@ func parseBootSector(b []byte) (*bootSector, error) {
 		return nil, fmt.Errorf("identifier %s at offset 0x%x of the first sector is unknown: %w", GUID(guid), at, ErrUnsupported)
 	}
 	s.sectorSize = int(binary.LittleEndian.Uint16(b[11:]))
-	switch s.sectorSize {
-	case 0: // seen on exFAT volumes; cryptsetup and dislocker take 512 too
+	if s.sectorSize == 0 { // seen on exFAT volumes; cryptsetup and dislocker take 512 too
 		s.sectorSize = 512
-	case 512, 1024, 2048, 4096:
-	default:
+	}
+	if !isSectorSize(uint64(s.sectorSize)) {
 		return nil, fmt.Errorf("sectors of %d bytes: %w", s.sectorSize, ErrUnsupported)
 	}
 	if s.vista != nil {
@@ -113,3 +112,5 @@ func (s *bootSector) copySize() int64 {
 	}
 	return fve.MetadataSize
 }
+
+func isSectorSize(n uint64) bool { return n == 512 || n == 1024 || n == 2048 || n == 4096 }

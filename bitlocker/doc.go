@@ -15,8 +15,9 @@
 // On Linux, [Metadata.Table] gives the same mapping as a device-mapper table,
 // for the kernel to decrypt.
 //
-// Volumes of Windows 7 to 11 are read: normal ones, BitLocker To Go, and those
-// in the middle of a conversion. Windows Vista's are recognised and refused.
+// Volumes of Windows Vista to 11 are read: normal ones, BitLocker To Go, and
+// those in the middle of a conversion. docs/bitlocker.md has the format in
+// tables.
 //
 // The format is that of libbde's "BitLocker Drive Encryption (BDE) format
 // specification", cited below as BDE with the section's title, and of

@@ -202,6 +202,12 @@ func (m *Metadata) volumeHeader(e entry) {
 		return
 	}
 	off, size := binary.LittleEndian.Uint64(e.data), binary.LittleEndian.Uint64(e.data[8:])
+	// The size tells a sector's size, under the metadata's hash, which the
+	// first sector is not.
+	if n := uint64(m.block.head.HeaderSectors); n > 0 && size%n == 0 && size/n != uint64(m.SectorSize) && isSectorSize(size/n) {
+		m.Problems = append(m.Problems, fmt.Sprintf("first sector gives sectors of %d bytes, the metadata of %d, which are used", m.SectorSize, size/n))
+		m.SectorSize, m.headerSize = int(size/n), int64(size)
+	}
 	if off != uint64(m.headerOff) || size != uint64(m.headerSize) {
 		m.Problems = append(m.Problems, fmt.Sprintf("volume header is at offset %d with %d bytes or at offset %d with %d bytes; the latter is used", off, size, m.headerOff, m.headerSize))
 	}

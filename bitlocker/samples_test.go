@@ -282,7 +282,17 @@ func checkFileSystem(t *testing.T, v *Volume, uuid string, cut bool) {
 		if got := strings.ToUpper(hex.EncodeToString(serial)); uuid != "" && got != uuid {
 			t.Errorf("NTFS serial number %s, want %s", got, uuid)
 		}
+		if sectors := v.Size() / 512; cut && int64(binary.LittleEndian.Uint64(b[0x28:])) != sectors-1 && v.Size() == 100<<20 {
+			t.Errorf("NTFS of %d sectors on a volume of %d", binary.LittleEndian.Uint64(b[0x28:]), sectors)
+		}
 		if cut {
+			// NTFS' second sector goes on with the name of what it starts.
+			if _, err := v.ReadAt(b, 512); err != nil {
+				t.Fatal(err)
+			}
+			if string(b[:16]) != "\x07\x00B\x00O\x00O\x00T\x00M\x00G\x00R\x00" {
+				t.Errorf("second sector starts with % x", b[:16])
+			}
 			return
 		}
 		// The first record of the master file table.
@@ -453,11 +463,18 @@ func TestOddSamples(t *testing.T) {
 		if _, err := v.ReadAt(got, 0); err != nil || !bytes.Equal(got, raw) {
 			t.Errorf("first sectors differ: %v", err)
 		}
-		// Behind them the volume is encrypted: NTFS' first cluster of boot code goes on, and free clusters are zeros.
+		// Behind them the volume is encrypted. There lies the first entry of NTFS' $Secure: a hash, the identifier 256,
+		// its own place and size, and a security descriptor of revision 1 that is self-relative.
 		if _, err := v.ReadAt(got, fve.VistaClear); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%x", got[:64])
+		want, err := hex.DecodeString("00010000" + "0000000000000000" + "78000000" + "01000480")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got[4:24], want) {
+			t.Errorf("offset %d holds % x, want % x", fve.VistaClear, got[4:24], want)
+		}
 	})
 	t.Run("probe sample", func(t *testing.T) {
 		img := openXZ(t, filepath.Join(dir, "bitlocker-win7.img.xz"))
