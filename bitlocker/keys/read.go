@@ -14,13 +14,16 @@ import (
 // one key without.
 //
 // What gives no key is in Problems, and the rest still counts. The error is for a
-// source that cannot be read at all.
+// source that cannot be read at all; it wraps [ErrSealed] for a vault.
 func Read(r io.Reader, name string) (*List, error) {
 	data, err := readAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("read keys from %s: %w", name, err)
 	}
 	defer clear(data)
+	if IsSealed(data) {
+		return nil, fmt.Errorf("read keys from %s: %w", name, ErrSealed)
+	}
 	if k, err := ParseStartupKey(data); err == nil {
 		k.File = name
 		return &List{StartupKeys: []StartupKey{k}}, nil

@@ -162,6 +162,9 @@ func (o *buildOptions) readKeys(ctx context.Context, messages io.Writer, spec *i
 // finishedVault is the vault that --keys names; nil if it names key files.
 func (o *buildOptions) finishedVault() (*vault.Sealed, error) {
 	for _, name := range o.keys {
+		if name == "-" {
+			continue
+		}
 		sealed, err := readVault(name)
 		switch {
 		case errors.Is(err, vault.ErrNotVault):
@@ -171,6 +174,8 @@ func (o *buildOptions) finishedVault() (*vault.Sealed, error) {
 		case len(o.keys) > 1:
 			return nil, withHint(fmt.Errorf("%s is a vault, which cannot be joined with other key files", name),
 				"open it with \"bootmend keys open\", or copy it into the folder bootmend/keys of a finished stick")
+		case !o.keyFilter.empty():
+			return nil, usagef("%s is sealed already, so that no keys can be chosen from it: choose when it is made", name)
 		case o.unprotectedKeys || o.vault.used() != "":
 			return nil, usagef("%s is sealed already: leave out %s", name, cmp.Or(o.vault.used(), "--unprotected-keys"))
 		}

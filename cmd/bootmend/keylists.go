@@ -72,6 +72,11 @@ func (o *keyFilter) AddFlags(f *pflag.FlagSet, prefix string) {
 	f.StringVar(&o.idFile, prefix+"id-file", "", "only keys whose IDs are in this file, one a line")
 }
 
+// empty reports whether no flag of the filter was given.
+func (o *keyFilter) empty() bool {
+	return len(o.Computers)+len(o.OUs)+len(o.IDs) == 0 && o.idFile == ""
+}
+
 // choose applies the filter. A value that no key fits is told, and if no key is left that is an error.
 func (o *keyFilter) choose(messages io.Writer, all *keys.List) (*keys.List, error) {
 	if o == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/bitlocker/keys"
 )
 
 // version is set by the build.
@@ -143,6 +144,8 @@ func hintFor(err error) string {
 		return own.hint
 	case errors.As(err, &usage):
 		return "--help shows how it is used"
+	case errors.Is(err, keys.ErrSealed):
+		return "\"bootmend keys open VAULT -o keys.csv\" gets them out, and \"bootmend build --keys VAULT\" takes a vault as it is"
 	case errors.Is(err, bitlocker.ErrWrongKey):
 		return "\"bootmend volume info\" shows the IDs of the keys that open this volume"
 	case errors.Is(err, bitlocker.ErrNotBitLocker):

@@ -11,6 +11,8 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+
+	"github.com/bootmend/bootmend/bitlocker/keys"
 )
 
 // maxSize bounds a vault: a million keys with computer names.
@@ -36,27 +38,15 @@ type Sealed struct {
 	workFactor int
 }
 
-var (
-	binaryHead = []byte("age-encryption.org/")
-	armorHead  = []byte(armor.Header)
-)
-
-// IsSealed reports whether data begins as a vault does.
-func IsSealed(data []byte) bool {
-	return bytes.HasPrefix(data, binaryHead) || bytes.HasPrefix(bytes.TrimSpace(data[:min(len(data), 256)]), armorHead)
-}
-
 // Read takes in a vault without opening it. Name is what errors call it. The error wraps [ErrNotVault] for a file of
 // another kind.
 func Read(r io.Reader, name string) (*Sealed, error) {
 	buffered := bufio.NewReader(r)
 	head, _ := buffered.Peek(256) // shorter is no vault, and a broken reader shows below
-	switch {
-	case !IsSealed(head):
+	if !keys.IsSealed(head) {
 		return nil, fmt.Errorf("%s: %w", name, ErrNotVault)
-	case bytes.HasPrefix(head, binaryHead):
-		r = buffered
-	default:
+	}
+	if r = buffered; !bytes.HasPrefix(head, []byte("age-")) {
 		r = armor.NewReader(buffered)
 	}
 	data, err := io.ReadAll(io.LimitReader(r, maxSize+1))

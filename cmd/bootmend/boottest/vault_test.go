@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -113,17 +114,31 @@ func TestVaultExpired(t *testing.T) {
 	examine(t, disk, true)
 }
 
-// TestVaultPassed has a person who does not know the passphrase, but has the key.
+// TestVaultPassed has a person who does not know the passphrase, but the password of the volume.
 func TestVaultPassed(t *testing.T) {
 	parallel(t)
-	disk := newDisk(t, DiskOptions{})
+	const password = "Überholt 7"
+	disk := newDisk(t, DiskOptions{BitLocker: fvetest.Options{Passwords: []string{password}}})
 	iso := media(t, "", "--keys", private(t, "keys.csv", keyList(disk)), "--passphrase-file", private(t, "pass", passphrase), quick, "--countdown", "0s")
 	m := boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}})
 	m.expect("passphrase: ", patience)
 	m.send("\r")
-	typeKey(m, disk)
+	m.expect("P types the volume's password", patience)
+	m.expect("key: ", patience)
+	m.send("p")
+	m.expect("password: ", patience)
+	m.send("Überholt 6\r")
+	m.expect("This password does not open the volume", patience)
+	m.expect("key: ", patience)
+	m.send("p")
+	m.expect("password: ", patience)
+	m.send(password + "\r")
+	m.expect("by typed password, key ID "+disk.Volume.Passwords[0].ID.String(), patience)
 	m.healed()
 	m.reset(patience)
+	if m.Seen("berholt") {
+		t.Error("the serial console showed the password")
+	}
 	examine(t, disk, true)
 }
 
@@ -132,17 +147,20 @@ func TestVaultPassed(t *testing.T) {
 func TestLateStick(t *testing.T) {
 	for name, test := range map[string]struct {
 		options fvetest.Options
+		make    func(*testing.T, map[string]string) usbStick
 		files   func(*WindowsDisk) map[string]string
 		source  string
 	}{
 		"startup-key": {
 			options: fvetest.Options{StartupKey: true},
+			make:    stick,
 			files: func(d *WindowsDisk) map[string]string {
 				return map[string]string{d.Volume.StartupKey.String() + ".BEK": string(d.Volume.BEK)}
 			},
 			source: `key file \S+\.BEK on stick \w+`,
 		},
 		"key-file": {
+			make: exFATStick,
 			files: func(d *WindowsDisk) map[string]string {
 				return map[string]string{"bootmend/keys/Reception PC.txt": "\ufeffIdentifier:\r\n\r\n\t" + d.KeyID + "\r\n\r\nRecovery Key:\r\n\r\n\t" + d.Password + "\r\n"}
 			},
@@ -153,7 +171,7 @@ func TestLateStick(t *testing.T) {
 			parallel(t)
 			disk := newDisk(t, DiskOptions{BitLocker: test.options})
 			other := stick(t, map[string]string{"keys.txt": "no identity", "bootmend/keys.csv": "KeyID,RecoveryKey\n11111111-2222-3333-4444-555555555555," + wrongPassword + "\n"})
-			right := stick(t, test.files(disk))
+			right := test.make(t, test.files(disk))
 			right.id = "right"
 			m := boot(t, Options{Firmware: Direct, Media: media(t, "", "--countdown", "0s"), Disks: []Disk{{Path: disk.Path}},
 				Extra: append(other.drive(), right.drive()...)})
@@ -176,26 +194,14 @@ type usbStick struct {
 	id, path string
 }
 
-const stickStart = 1 << 20 // of its only partition
-
 // stick makes a stick with one FAT partition and these files.
 func stick(t *testing.T, files map[string]string) usbStick {
 	t.Helper()
 	skipShort(t)
-	check(t, need("mkfs.fat", "mcopy", "mmd"))
-	const size = 16 << 20
-	path := filepath.Join(t.TempDir(), "stick.img")
-	table := make([]byte, 512)
-	entry := table[446:]
-	entry[4] = 0x0e // FAT16
-	binary.LittleEndian.PutUint32(entry[8:], stickStart/512)
-	binary.LittleEndian.PutUint32(entry[12:], (size-stickStart)/512)
-	table[510], table[511] = 0x55, 0xaa
-	check(t, os.WriteFile(path, table, 0o600))
-	check(t, os.Truncate(path, size))
-	_, err := run(context.Background(), "mkfs.fat", "--offset", strconv.Itoa(stickStart/512), path, strconv.Itoa((size-stickStart)/1024))
+	check(t, need("mkfs.fat", "mcopy", "mattrib"))
+	volume := stickVolume(t)
+	_, err := run(context.Background(), "mkfs.fat", volume)
 	check(t, err)
-	image := path + "@@" + strconv.Itoa(stickStart)
 	tree := t.TempDir()
 	for name, text := range files {
 		check(t, (File{Path: name, Time: installed, Data: []byte(text)}).write(tree))
@@ -203,13 +209,64 @@ func stick(t *testing.T, files map[string]string) usbStick {
 	entries, err := os.ReadDir(tree)
 	check(t, err)
 	for _, e := range entries {
-		_, err := run(context.Background(), "mcopy", "-s", "-i", image, filepath.Join(tree, e.Name()), "::")
+		_, err := run(context.Background(), "mcopy", "-s", "-i", volume, filepath.Join(tree, e.Name()), "::")
 		check(t, err)
 		if strings.HasSuffix(e.Name(), ".BEK") {
-			_, err := run(context.Background(), "mattrib", "+h", "+s", "+r", "-i", image, "::/"+e.Name()) // as Windows does
+			_, err := run(context.Background(), "mattrib", "+h", "+s", "+r", "-i", volume, "::/"+e.Name()) // as Windows does
 			check(t, err)
 		}
 	}
+	return partitioned(t, volume, 0x0e)
+}
+
+// exFATStick is the same with exFAT.
+func exFATStick(t *testing.T, files map[string]string) usbStick {
+	t.Helper()
+	skipShort(t)
+	check(t, need("mkfs.exfat", "mount.exfat-fuse", "umount"))
+	if _, err := os.Stat("/dev/fuse"); err != nil || os.Geteuid() != 0 {
+		t.Skip("mounting with exfat-fuse needs root and /dev/fuse")
+	}
+	volume, root := stickVolume(t), t.TempDir()
+	_, err := run(context.Background(), "mkfs.exfat", volume)
+	check(t, err)
+	_, err = run(context.Background(), "mount.exfat-fuse", volume, root)
+	check(t, err)
+	for name, text := range files {
+		err = errors.Join(err, File{Path: name, Time: installed, Data: []byte(text)}.write(root))
+	}
+	_, unmountErr := run(context.Background(), "umount", root)
+	for i := 0; i < 100 && inUse(volume); i++ {
+		time.Sleep(20 * time.Millisecond)
+	}
+	check(t, errors.Join(err, unmountErr))
+	return partitioned(t, volume, 0x07)
+}
+
+const stickSize = 16 << 20
+
+func stickVolume(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "volume")
+	check(t, os.WriteFile(path, nil, 0o600))
+	check(t, os.Truncate(path, stickSize))
+	return path
+}
+
+// partitioned puts a volume behind a partition table of the old kind, as sticks have it.
+func partitioned(t *testing.T, volume string, kind byte) usbStick {
+	t.Helper()
+	const start = 1 << 20
+	table := make([]byte, start)
+	entry := table[446:]
+	entry[4] = kind
+	binary.LittleEndian.PutUint32(entry[8:], start/512)
+	binary.LittleEndian.PutUint32(entry[12:], stickSize/512)
+	table[510], table[511] = 0x55, 0xaa
+	data, err := os.ReadFile(volume)
+	check(t, err)
+	path := filepath.Join(t.TempDir(), "stick.img")
+	check(t, os.WriteFile(path, append(table, data...), 0o600))
 	return usbStick{"second", path}
 }
 
