@@ -40,6 +40,7 @@ func newBuildCommand() *cobra.Command {
 type buildOptions struct {
 	output          string
 	keys            []string
+	list            *keys.List // what was read of keys already, for media that get a part of it
 	keyFilter       keyFilter
 	vault           vaultOptions
 	unprotectedKeys bool
@@ -140,9 +141,11 @@ func (o *buildOptions) readKeys(ctx context.Context, messages io.Writer, spec *i
 	if _, err := o.vault.check(time.Now()); err != nil {
 		return nil, err
 	}
-	list, err := readKeyLists(ctx, messages, o.keys, &o.keyFilter)
-	if err != nil {
-		return nil, err
+	list := o.list
+	if list == nil {
+		if list, err = readKeyLists(ctx, messages, o.keys, &o.keyFilter); err != nil {
+			return nil, err
+		}
 	}
 	for i := range list.Entries {
 		list.Entries[i].Container = "" // served the choice; who finds the media need not know it

@@ -22,6 +22,9 @@ import (
 )
 
 type flashOptions struct {
+	build   buildOptions
+	size    byteSize
+	sites   string
 	to      []string
 	all     bool
 	watch   bool
@@ -31,7 +34,18 @@ type flashOptions struct {
 	json    bool
 }
 
-func (o *flashOptions) AddFlags(f *pflag.FlagSet) {
+// AddFlags returns the names of those flags that say what to build.
+func (o *flashOptions) AddFlags(f *pflag.FlagSet) (build []string) {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.build.AddFlags(flags)
+	flags.VisitAll(func(flag *pflag.Flag) {
+		if flag.Name != "output" && flag.Name != "json" {
+			f.AddFlag(flag)
+			build = append(build, flag.Name)
+		}
+	})
+	f.StringVar(&o.sites, "label-from", "", "CSV file that gives each stick the keys of one site only")
+	f.Var(&o.size, "size", "size of the partition on the sticks (default: all of the stick)")
 	f.StringArrayVar(&o.to, "to", nil, "device to write (may be repeated)")
 	f.BoolVar(&o.all, "all", false, "write every stick that is plugged in")
 	f.BoolVar(&o.watch, "watch", false, "write every stick that is plugged in from now on, until Ctrl-C")
@@ -39,15 +53,20 @@ func (o *flashOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.confirm, "confirm", nil, "device named by --to that is to be erased although it is no stick (may be repeated)")
 	f.BoolVar(&o.unmount, "unmount", false, "unmount what is mounted of the sticks")
 	f.BoolVar(&o.json, "json", false, "print what happens as JSON, an object a line")
+	return append(build, "label-from")
 }
 
 func newFlashCommand() *cobra.Command {
 	var opts flashOptions
+	var build []string
 	cmd := &cobra.Command{
-		Use:   "flash IMAGE {--to DEVICE... | --all | --watch}",
-		Short: "Write an image to sticks, many at once, and check each",
+		Use:   "flash [IMAGE] {--to DEVICE... | --all | --watch}",
+		Short: "Write sticks, many at once, and check each",
 		Long: `Write an image to sticks. The image is read once and written to all of them at the same time; what was
 written is read back from each past all caches and compared. Everything that was on a stick is lost.
+The partition of an image of "bootmend build usb" grows to fill the stick, or as --size says.
+
+Without an image, the sticks are built on the way, from the flags of "bootmend build usb".
 
 A stick is a removable device of at most 256 GB (GiB): "bootmend devices" lists them. Disks of the
 running system, and disks in use, are never written. A disk that is not removable, or larger, is
@@ -61,22 +80,49 @@ that far starts no machine. Ctrl-C stops at once and leaves such sticks.
 --watch is for many sticks, one after the other: plug one in, wait for its line and the bell,
 pull it out, plug in the next. Sticks that are plugged in before are left alone, unless --all is
 given too.
+
+--label-from FILE gives each stick the recovery keys of one site only, out of those in --keys. FILE
+is a table (CSV) with a header: the column Site, and one or more of KeyID, Computer (* and ? are
+wildcards) and OU. A site may have many rows, and gets the keys of all:
+
+  Site,Computer,KeyID
+  Berlin,BER-*,
+  Paris,PAR-*,
+  Paris,,4F1C2A9B-0000-4111-8222-333344445555
+
+The sites get sticks in the order of the file; which stick is for which site is printed, to be
+written on it. A stick that turns out bad does not use its site up when --watch is given.
 ` + exitHelp,
 		Example: `  bootmend flash heal.img --to /dev/sdb --to /dev/sdc
-  bootmend flash heal.img --all
-  bootmend flash heal.iso --watch --unmount`,
-		Args: oneArgument("an image"),
+  bootmend flash heal.iso --watch --unmount
+  bootmend flash --keys BitLockerKeys.csv --passphrase-file pass.txt --all
+  bootmend flash --keys keys.csv --recipient-file team.pub --label-from sites.csv --watch`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("flash takes one image: %q is a second", args[1])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(opts.to) > 0 && (opts.all || opts.watch) {
+			switch {
+			case len(opts.to) > 0 && (opts.all || opts.watch):
 				return usagef("flash: --to cannot be combined with --all or --watch")
-			}
-			if len(opts.to) == 0 && !opts.all && !opts.watch {
+			case len(opts.to) == 0 && !opts.all && !opts.watch:
 				return usagef("flash: name the sticks with --to, or take --all or --watch")
+			case opts.sites != "" && len(opts.build.keys) == 0:
+				return usagef("flash: --label-from divides the keys of --keys, which is missing")
 			}
-			return runFlash(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], &opts)
+			if len(args) == 1 {
+				for _, name := range build {
+					if cmd.Flags().Changed(name) {
+						return usagef("flash: --%s says what to build, and %s is built already: leave one of them out", name, args[0])
+					}
+				}
+			}
+			return runFlash(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args, &opts)
 		},
 	}
-	opts.AddFlags(cmd.Flags())
+	build = opts.AddFlags(cmd.Flags())
 	return cmd
 }
 
@@ -86,13 +132,33 @@ type flashMedia interface {
 	source(d device.Device) (flash.Source, error)
 }
 
-func runFlash(ctx context.Context, out, messages io.Writer, path string, opts *flashOptions) error {
-	media, err := openFlashImage(path)
-	if err != nil {
-		return err
+func runFlash(ctx context.Context, out, messages io.Writer, image []string, opts *flashOptions) error {
+	f := &flasher{opts: opts, messages: messages, out: out}
+	switch {
+	case len(image) == 1:
+		media, err := openFlashImage(image[0], opts.size)
+		if err != nil {
+			return err
+		}
+		defer media.Close()
+		f.media = media
+	case opts.sites != "":
+		sites, err := openSites(ctx, messages, opts)
+		if err != nil {
+			return err
+		}
+		f.media, f.sites = sites, sites
+	default:
+		spec, err := opts.build.spec(ctx, messages)
+		if err != nil {
+			return err
+		}
+		tree, err := spec.StickTree(ctx)
+		if err != nil {
+			return err
+		}
+		f.media = &flashTree{tree: tree, size: opts.size}
 	}
-	defer media.Close()
-	f := &flasher{opts: opts, media: media, messages: messages, out: out}
 	if opts.watch {
 		return f.watch(ctx)
 	}
@@ -103,6 +169,9 @@ func runFlash(ctx context.Context, out, messages io.Writer, path string, opts *f
 	chosen, err := f.choose(list)
 	if err != nil {
 		return err
+	}
+	if f.sites != nil && len(chosen) > f.sites.open() {
+		return withHint(fmt.Errorf("%s for %s", plural(len(chosen), "stick"), plural(f.sites.open(), "site")), "name as many with --to as there are sites, or unplug some")
 	}
 	if err := f.ask(ctx, chosen); err != nil {
 		return err
@@ -117,6 +186,7 @@ func runFlash(ctx context.Context, out, messages io.Writer, path string, opts *f
 type flasher struct {
 	opts          *flashOptions
 	media         flashMedia
+	sites         *flashSites // nil where all sticks are equal
 	out, messages io.Writer
 	display       *flashDisplay
 
@@ -293,50 +363,67 @@ func (f *flasher) question(ctx context.Context, hint, text string) (string, erro
 	}
 }
 
+// flashBatch is what gets the same source.
+type flashBatch struct {
+	source flash.Source
+	rows   []*flashRow
+	disks  []*device.Disk
+}
+
 // write writes the devices, those that get the same source together, and shows how it goes.
 func (f *flasher) write(ctx context.Context, chosen []device.Device) {
-	type batch struct {
-		source flash.Source
-		rows   []*flashRow
-		disks  []*device.Disk
-	}
-	var batches []*batch
+	var batches []*flashBatch
 	for _, d := range chosen {
-		row := f.display.add(d, "", len(chosen) == 1 && !f.opts.watch)
-		source, err := f.media.source(d)
+		source, site, err := f.sourceFor(ctx, d)
+		if errors.Is(err, errNoSite) {
+			f.display.refuse(d, err.Error())
+			continue
+		}
+		row := f.display.add(d, site, len(chosen) == 1 && !f.opts.watch)
+		var disk *device.Disk
 		if err == nil {
-			var disk *device.Disk
-			if disk, err = device.Open(d, f.opts.unmount); err == nil {
-				i := slices.IndexFunc(batches, func(b *batch) bool { return b.source == source })
-				if i < 0 {
-					i = len(batches)
-					batches = append(batches, &batch{source: source})
-				}
-				batches[i].rows, batches[i].disks = append(batches[i].rows, row), append(batches[i].disks, disk)
-			}
+			disk, err = device.Open(d, f.opts.unmount)
 		}
 		if err != nil {
 			f.finish(row, flash.Result{Err: err})
+			continue
 		}
+		i := slices.IndexFunc(batches, func(b *flashBatch) bool { return b.source == source })
+		if i < 0 {
+			i = len(batches)
+			batches = append(batches, &flashBatch{source: source})
+		}
+		batches[i].rows, batches[i].disks = append(batches[i].rows, row), append(batches[i].disks, disk)
 	}
 	var wg sync.WaitGroup
 	for _, b := range batches {
-		wg.Go(func() {
-			targets := make([]flash.Target, len(b.disks))
-			for i, d := range b.disks {
-				targets[i] = d
-			}
-			flash.Write(ctx, b.source, targets, func(i int, s flash.Status) {
-				if s.Result == nil {
-					f.display.update(b.rows[i], s)
-					return
-				}
-				_ = b.disks[i].Close() // all is on the medium by now, or the stick is bad
-				f.finish(b.rows[i], *s.Result)
-			})
-		})
+		wg.Go(func() { f.writeBatch(ctx, b) })
 	}
 	wg.Wait()
+}
+
+func (f *flasher) writeBatch(ctx context.Context, b *flashBatch) {
+	targets := make([]flash.Target, len(b.disks))
+	for i, d := range b.disks {
+		targets[i] = d
+	}
+	flash.Write(ctx, b.source, targets, func(i int, s flash.Status) {
+		if s.Result == nil {
+			f.display.update(b.rows[i], s)
+			return
+		}
+		_ = b.disks[i].Close() // all is on the medium by now, or the stick is bad
+		f.finish(b.rows[i], *s.Result)
+	})
+}
+
+// sourceFor is what a device is to get, and for which site that is.
+func (f *flasher) sourceFor(ctx context.Context, d device.Device) (flash.Source, string, error) {
+	if f.sites != nil {
+		return f.sites.take(ctx, d)
+	}
+	source, err := f.media.source(d)
+	return source, "", err
 }
 
 // finish counts and shows what became of a stick.
@@ -353,6 +440,9 @@ func (f *flasher) finish(row *flashRow, r flash.Result) {
 		f.first = fmt.Errorf("%s: %w", row.device.Path, r.Err)
 	}
 	f.mu.Unlock()
+	if f.sites != nil {
+		f.sites.settle(row.site, r.Err == nil)
+	}
 	f.display.finish(row, r)
 }
 
@@ -367,18 +457,23 @@ func (f *flasher) conclude(ctx context.Context, several bool) error {
 	if several || f.opts.json {
 		f.display.summary(f.count)
 	}
+	if f.sites != nil {
+		if left := f.sites.left(); len(left) > 0 {
+			fmt.Fprintf(f.messages, "bootmend: sites without a stick: %s\n", strings.Join(left, ", "))
+		}
+	}
 	bad := f.count[flash.Bad] + f.count[flash.Failed] + f.count[flash.Stopped]
 	switch {
 	case bad == 0:
 		return nil
-	case ctx.Err() != nil:
-		return withHint(fmt.Errorf("stopped: %d sticks are unfinished", f.count[flash.Stopped]), "unfinished sticks hold no partition table; flash them again before use")
+	case f.count[flash.Stopped] > 0:
+		return withHint(fmt.Errorf("stopped: %s unfinished", plural(f.count[flash.Stopped], "stick")), "unfinished sticks hold no partition table: flash them again before use")
 	case errors.Is(f.first, os.ErrPermission):
 		return f.first
 	case !several:
 		return withHint(f.first, "%s", flashHint(f.first))
 	}
-	return withHint(fmt.Errorf("%d of %d sticks are not good", bad, bad+f.count[flash.Good]), "bad sticks are named above: do not use them")
+	return withHint(fmt.Errorf("%d of %s not good", bad, plural(bad+f.count[flash.Good], "stick")), "bad sticks are named above: do not use them")
 }
 
 func flashHint(err error) string {
@@ -432,7 +527,7 @@ func (f *flasher) watch(ctx context.Context) error {
 	var wg sync.WaitGroup
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && (f.sites == nil || len(f.sites.left()) > 0) {
 		list, err := listDevices()
 		if err == nil { // a list that cannot be read while something is plugged in can be read soon
 			f.plugged(ctx, &wg, list, known)
@@ -444,14 +539,10 @@ func (f *flasher) watch(ctx context.Context) error {
 	}
 	wg.Wait()
 	f.display.close()
-	f.display.summary(f.count)
-	if f.count[flash.Bad]+f.count[flash.Failed]+f.count[flash.Stopped] > 0 {
-		return withHint(errors.New("some sticks are not good"), "they are named above; flash the unfinished again and do not use the bad ones")
-	}
 	if len(f.count) == 0 {
 		return &nothingToDo{withHint(errors.New("no stick was plugged in"), `"bootmend devices" lists all disks and says why they are no sticks`)}
 	}
-	return nil
+	return f.conclude(ctx, true)
 }
 
 // plugged starts on what is new in the list, and forgets what is gone.
@@ -462,6 +553,9 @@ func (f *flasher) plugged(ctx context.Context, wg *sync.WaitGroup, list []device
 		present[key] = true
 		if known[key] {
 			continue
+		}
+		if f.sites != nil && f.sites.open() == 0 {
+			continue // until a stick that is being written turns out bad
 		}
 		known[key] = true
 		if reason, _ := f.refusal(d, false); reason != "" {

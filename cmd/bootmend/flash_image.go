@@ -8,34 +8,49 @@ import (
 	"os"
 	"sync"
 
+	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/flash"
 	"github.com/bootmend/bootmend/image/flash/device"
+	"github.com/bootmend/bootmend/image/usb"
 )
 
-// flashImage is a finished image.
+// flashImage is a finished image: a stick of ours, which is fitted to each device, or any other.
 type flashImage struct {
-	path  string
 	file  *os.File
 	plain flash.Source
+	stick *usb.Stick // nil for any other
+	size  byteSize   // of the partition; 0 is the whole device
 	bySize
 }
 
 // openFlashImage opens an image and refuses what would not start a machine.
-func openFlashImage(path string) (*flashImage, error) {
+func openFlashImage(path string, size byteSize) (_ *flashImage, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	size, err := checkImage(f)
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	length, err := checkImage(f)
 	if err != nil {
-		f.Close()
 		var own *hinted
 		if errors.As(err, &own) {
 			return nil, withHint(fmt.Errorf("%s: %w", path, own.error), "%s", own.hint)
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &flashImage{path: path, file: f, plain: flash.Plain(f, size)}, nil
+	m := &flashImage{file: f, plain: flash.Plain(f, length), size: size}
+	m.stick, err = usb.Open(f, length)
+	switch {
+	case errors.Is(err, usb.ErrNoStick) && size != 0:
+		return nil, usagef("flash: --size is for sticks of \"bootmend build usb\", and %s is none", path)
+	case err != nil && !errors.Is(err, usb.ErrNoStick):
+		return nil, withHint(fmt.Errorf("%s: %w", path, err), "the image is damaged: build it again")
+	}
+	return m, nil
 }
 
 func (m *flashImage) Close() { m.file.Close() }
@@ -43,11 +58,32 @@ func (m *flashImage) Close() { m.file.Close() }
 // source fits the image to the device.
 func (m *flashImage) source(d device.Device) (flash.Source, error) {
 	return m.get(d, func() (flash.Source, error) {
+		if m.stick != nil {
+			return m.stick.Fit(stickDevice(d, m.size))
+		}
 		if need := m.plain.Size(); d.Size < need {
 			return nil, fmt.Errorf("too small: %s, the image needs %s", device.Bytes(d.Size), device.Bytes(need))
 		}
+		if d.SectorSize != 512 {
+			return nil, fmt.Errorf("has sectors of %d bytes, and the image is made for 512", d.SectorSize)
+		}
 		return flash.Fit(m.plain, d.Size)
 	})
+}
+
+func stickDevice(d device.Device, size byteSize) usb.Device {
+	return usb.Device{Size: d.Size, SectorSize: d.SectorSize, VolumeSize: size.sectors()}
+}
+
+// flashTree is a stick that is in no file: it is laid out for each device.
+type flashTree struct {
+	tree *image.Tree
+	size byteSize
+	bySize
+}
+
+func (m *flashTree) source(d device.Device) (flash.Source, error) {
+	return m.get(d, func() (flash.Source, error) { return usb.Plan(m.tree, stickDevice(d, m.size)) })
 }
 
 // bySize keeps the sources that were made, one for each size of device.

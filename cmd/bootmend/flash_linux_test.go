@@ -34,6 +34,7 @@ func TestFlashScripts(t *testing.T) {
 			"holds":   holds,
 			"format":  format,
 		},
+		Condition: bundleCondition,
 	})
 }
 

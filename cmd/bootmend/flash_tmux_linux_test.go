@@ -20,6 +20,9 @@ type terminal struct {
 
 func newTerminal(t *testing.T, env []string, args ...string) *terminal {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes seconds to watch a stick")
+	}
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("tmux is not installed")
 	}
@@ -112,7 +115,7 @@ func bootImage(t *testing.T, size int) string {
 
 // TestTable looks at the live table of several sticks, at the question before, and at what is left after.
 func TestTable(t *testing.T) {
-	image := bootImage(t, 24<<20)
+	image := bootImage(t, 12<<20)
 	var devs []string
 	for range 3 {
 		dev, _ := slowStick(t, &flashtest.Faulty{Size: 64 << 20, Rate: 8e6})
@@ -148,7 +151,7 @@ func TestTable(t *testing.T) {
 // TestBar looks at the bar of one stick.
 func TestBar(t *testing.T) {
 	dev, _ := slowStick(t, &flashtest.Faulty{Size: 64 << 20, Rate: 8e6})
-	term := newTerminal(t, []string{testSticksEnv + "=" + dev}, "flash", bootImage(t, 24<<20), "--to", dev, "--yes")
+	term := newTerminal(t, []string{testSticksEnv + "=" + dev}, "flash", bootImage(t, 12<<20), "--to", dev, "--yes")
 	screen := term.expect(dev + ` writing +\d+% .*MB/s`)
 	t.Logf("the bar:\n%s", screen)
 	term.expect(dev + ` verifying +\d+% .*MB/s`)

@@ -36,16 +36,19 @@ func TestScripts(t *testing.T) {
 			"private":  private,
 			"mkbek":    mkbek,
 		},
-		Setup: identities,
-		Condition: func(cond string) (bool, error) {
-			if cond == "bundle" {
-				_, err := assets.OpenBundle()
-				_, agentErr := assets.Mend()
-				return err == nil && agentErr == nil, nil
-			}
-			return false, fmt.Errorf("unknown condition %q", cond)
-		},
+		Setup:     identities,
+		Condition: bundleCondition,
 	})
+}
+
+// bundleCondition is true where the program has its boot bundle.
+func bundleCondition(cond string) (bool, error) {
+	if cond == "bundle" {
+		_, err := assets.OpenBundle()
+		_, agentErr := assets.Mend()
+		return err == nil && agentErr == nil, nil
+	}
+	return false, fmt.Errorf("unknown condition %q", cond)
 }
 
 const volumeSize = 16 << 20

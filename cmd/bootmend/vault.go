@@ -26,6 +26,8 @@ type vaultOptions struct {
 	recipientFiles []string
 	expires        string
 	workFactor     int
+
+	passphrase age.Recipient // as it was asked for, for further vaults of the same media
 }
 
 func (o *vaultOptions) AddFlags(f *pflag.FlagSet) {
@@ -96,15 +98,16 @@ func (o *vaultOptions) seal(ctx context.Context, messages io.Writer, list *keys.
 	how := "each machine opens it with an identity on a second stick"
 	if len(sealing.Recipients) == 0 {
 		how = "each machine asks for the passphrase once"
-		passphrase, err := newPassphrase(ctx, messages, o.passphraseFile)
-		if err != nil {
-			return nil, err
+		if o.passphrase == nil {
+			passphrase, err := newPassphrase(ctx, messages, o.passphraseFile)
+			if err != nil {
+				return nil, err
+			}
+			if o.passphrase, err = vault.NewPassphrase(passphrase, o.workFactor); err != nil {
+				return nil, err
+			}
 		}
-		r, err := vault.NewPassphrase(passphrase, o.workFactor)
-		if err != nil {
-			return nil, err
-		}
-		sealing.Recipients = []age.Recipient{r}
+		sealing.Recipients = []age.Recipient{o.passphrase}
 	}
 	var out bytes.Buffer
 	if err := vault.Seal(&out, list, sealing); err != nil {

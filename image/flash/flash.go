@@ -209,7 +209,7 @@ func checksum(data []byte) uint32 { return crc32.Checksum(data, castagnoli) }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// padLen rounds up to whole sectors.
+// padLen rounds up to whole sectors. Devices with sectors of 4096 bytes get images of whole ones.
 func padLen(n int64) int64 { return (n + 511) &^ 511 }
 
 // read reads the source block by block and hands every block to all sticks that keep up.

@@ -77,9 +77,9 @@ func (d Device) Refusals() []Refusal {
 	if d.ReadOnly {
 		add(ReadOnly, "write-protected")
 	}
-	if d.SectorSize != 512 {
-		// Partition tables and FAT count in sectors; those of media are made for 512 bytes.
-		add(Sectors, "has sectors of %d bytes, and media are made for 512", d.SectorSize)
+	if d.SectorSize != 512 && d.SectorSize != 4096 {
+		// Partition tables and FAT count in sectors. Media for other sizes are not made.
+		add(Sectors, "has sectors of %d bytes", d.SectorSize)
 	}
 	if !d.Removable {
 		add(Fixed, "not removable: a disk, not a stick")

@@ -85,7 +85,7 @@ junk
 	addDisk(files, usb3+"/3-1:1.0/host8/target8:0:0/8:0:0:0", "sdc", "8:32", "4000", map[string]string{"device/vendor": "WD", "device/model": "Elements"}, nil)
 	addDisk(files, usb2+"/2-5:1.0/host9/target9:0:0/9:0:0:0", "sdd", "8:48", "", map[string]string{"size": "0\n", "removable": "1\n"}, nil) // no card
 	addDisk(files, usb2+"/2-6:1.0/host9/target9:0:0/9:0:0:1", "sde", "8:64", "60", map[string]string{"removable": "1\n", "ro": "1\n"}, map[string]string{"sde1": "8:65"})
-	addDisk(files, ata+"9", "sdf", "8:80", "60", map[string]string{"queue/logical_block_size": "4096\n"}, map[string]string{"sdf1": "8:81"})
+	addDisk(files, ata+"9", "sdf", "8:80", "60", map[string]string{"queue/logical_block_size": "2048\n"}, map[string]string{"sdf1": "8:81"})
 	addDisk(files, "pci0000:00/0000:00:1a.0/mmc_host/mmc0/mmc0:aaaa", "mmcblk0", "179:0", "30", map[string]string{"device/type": "SD\n", "device/name": "SN32G\n", "device/serial": "0x1234\n"}, nil)
 	addDisk(files, "platform/soc/mmc_host/mmc1/mmc1:0001", "mmcblk1", "179:8", "60", map[string]string{"device/type": "MMC\n", "device/name": "BJTD4R\n"}, nil)
 	addDisk(files, "platform/soc/mmc_host/mmc1/mmc1:0001", "mmcblk1boot0", "179:16", "1", nil, nil)
@@ -118,7 +118,7 @@ func TestList(t *testing.T) {
 		"sdc":  {Model: "WD Elements", Serial: "575854314139", Size: 4000 * gb, SectorSize: 512, Bus: "usb"},
 		"sde": {Serial: "4C530001230512117380", Size: 60 * gb, SectorSize: 512, Bus: "usb", Removable: true, ReadOnly: true,
 			Mounts: []string{"/mnt/photos"}},
-		"sdf":     {Size: 60 * gb, SectorSize: 4096, Bus: "sata", System: true, Users: []string{"swap"}},
+		"sdf":     {Size: 60 * gb, SectorSize: 2048, Bus: "sata", System: true, Users: []string{"swap"}},
 		"mmcblk0": {Model: "SN32G", Serial: "0x1234", Size: 30 * gb, SectorSize: 512, Bus: "sd", Removable: true},
 		"mmcblk1": {Model: "BJTD4R", Size: 60 * gb, SectorSize: 512, Bus: "mmc"},
 		"nvme0n1": {Model: "WDS500G", Serial: "2143", Size: 500 * gb, SectorSize: 512, Bus: "nvme", System: true, Mounts: []string{"/boot/efi"}},
