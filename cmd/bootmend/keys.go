@@ -9,10 +9,10 @@ func newKeysCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return usagef("keys: name what to do: check, convert, fetch, match, seal or open")
+			return usagef("keys: name what to do: check, convert, fetch, match, sheet, seal or open")
 		},
 	}
-	cmd.AddCommand(newKeysCheckCommand(), newKeysConvertCommand(), newKeysFetchCommand(), newKeysMatchCommand(), newKeysSealCommand(), newKeysOpenCommand())
+	cmd.AddCommand(newKeysCheckCommand(), newKeysConvertCommand(), newKeysFetchCommand(), newKeysMatchCommand(), newKeysSheetCommand(), newKeysSealCommand(), newKeysOpenCommand())
 	return cmd
 }
 
