@@ -64,7 +64,8 @@ func newFlashCommand() *cobra.Command {
 		Short: "Write sticks, many at once, and check each",
 		Long: `Write an image to sticks. The image is read once and written to all of them at the same time; what was
 written is read back from each past all caches and compared. Everything that was on a stick is lost.
-The partition of an image of "bootmend build usb" grows to fill the stick, or as --size says.
+The partition of an image of "bootmend build usb" grows to fill the stick, or as --size says. An image
+that is not as it was made is refused, as "bootmend verify" would.
 
 Without an image, the sticks are built on the way, from the flags of "bootmend build usb".
 
@@ -136,7 +137,7 @@ func runFlash(ctx context.Context, out, messages io.Writer, image []string, opts
 	f := &flasher{opts: opts, messages: messages, out: out}
 	switch {
 	case len(image) == 1:
-		media, err := openFlashImage(image[0], opts.size)
+		media, err := openFlashImage(ctx, messages, image[0], opts.size)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/bootmend/bootmend/image/flash"
 	"github.com/bootmend/bootmend/image/flash/device"
 	"github.com/bootmend/bootmend/image/usb"
+	"github.com/bootmend/bootmend/image/verify"
 )
 
 // flashImage is a finished image: a stick of ours, which is fitted to each device, or any other.
@@ -23,8 +25,9 @@ type flashImage struct {
 	bySize
 }
 
-// openFlashImage opens an image and refuses what would not start a machine.
-func openFlashImage(path string, size byteSize) (_ *flashImage, err error) {
+// openFlashImage opens an image and refuses what would not start a machine, and media of ours that are not as they
+// were made.
+func openFlashImage(ctx context.Context, messages io.Writer, path string, size byteSize) (_ *flashImage, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -42,15 +45,42 @@ func openFlashImage(path string, size byteSize) (_ *flashImage, err error) {
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	progress, finish := newProgress(messages, "checking "+path)
+	err = checkMedia(ctx, f, length, progress)
+	finish()
+	if errors.Is(err, verify.ErrNoMedia) {
+		fmt.Fprintf(messages, "bootmend: %s is not made by bootmend: it cannot be checked before it is written\n", path)
+	} else if err != nil {
+		return nil, withHint(fmt.Errorf("%s fails its own check: %w", path, err), "\"bootmend verify\" shows more; build it again")
+	}
 	m := &flashImage{file: f, plain: flash.Plain(f, length), size: size}
 	m.stick, err = usb.Open(f, length)
 	switch {
 	case errors.Is(err, usb.ErrNoStick) && size != 0:
 		return nil, usagef("flash: --size is for sticks of \"bootmend build usb\", and %s is none", path)
 	case err != nil && !errors.Is(err, usb.ErrNoStick):
-		return nil, withHint(fmt.Errorf("%s: %w", path, err), "the image is damaged: build it again")
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return m, nil
+}
+
+// checkMedia compares media of ours with their manifest.
+func checkMedia(ctx context.Context, f *os.File, length int64, progress func(done, total int64)) error {
+	report, err := verify.Media(ctx, f, length, progress)
+	if err != nil || report.OK {
+		return err
+	}
+	for _, finding := range report.Findings {
+		if finding.Problem != "" {
+			return fmt.Errorf("%s is %s: %s", finding.Path, finding.State, finding.Problem)
+		}
+	}
+	for _, s := range report.Signatures {
+		if s.Problem != "" {
+			return fmt.Errorf("signature of %s: %s", s.Path, s.Problem)
+		}
+	}
+	return errors.New("it is not as it was made")
 }
 
 func (m *flashImage) Close() { m.file.Close() }
