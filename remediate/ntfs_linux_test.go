@@ -193,7 +193,7 @@ func TestGuardOnNTFS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tr.close()
+	defer func() { _ = tr.close() }()
 	for _, p := range []string{ownDir, QuarantineDir, res.Dir, manifestPath(res.Dir), res.Dir + "/" + driversDir} {
 		if sd, err := tr.descriptor(p); err != nil || string(sd) != string(guard) {
 			t.Errorf("%s: %x, %v", p, sd, err)

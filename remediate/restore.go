@@ -48,6 +48,29 @@ func PlanRestore(ctx context.Context, root, runDir string, packs []*Pack) (*Rest
 	return restore(ctx, root, runDir, packs, true)
 }
 
+// VerifyRestore checks what Restore says it did, on a tree that was mounted afresh so that nothing comes from memory.
+func VerifyRestore(ctx context.Context, root string, res *RestoreResult, packs []*Pack) error {
+	if res == nil || len(res.Restored)+len(res.Services) == 0 {
+		return nil
+	}
+	now, err := PlanRestore(ctx, root, res.Dir, packs)
+	if now == nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	var errs []error
+	for _, p := range res.Restored {
+		if !slices.Contains(now.AlreadyThere, p) {
+			errs = append(errs, fmt.Errorf("verify %s: it is not back at its place", Printable(p)))
+		}
+	}
+	for _, s := range res.Services {
+		if !slices.Contains(now.ServicesThere, s) {
+			errs = append(errs, fmt.Errorf("verify: service %s does not start as it did", Printable(s)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func restore(ctx context.Context, root, runDir string, packs []*Pack, dry bool) (*RestoreResult, error) {
 	t, err := openTree(root)
 	if err != nil {

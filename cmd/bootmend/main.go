@@ -83,7 +83,7 @@ what it did and restarts the machine.
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	cmd.AddCommand(newBuildCommand(), newKeysCommand(), newDevicesCommand(), newFlashCommand(), newVerifyCommand(), newVolumeCommand(), newRulesCommand(), newReportCommand(), newWinPECommand(), newVersionCommand())
+	cmd.AddCommand(newBuildCommand(), newKeysCommand(), newDevicesCommand(), newFlashCommand(), newVerifyCommand(), newVolumeCommand(), newRulesCommand(), newRepairCommand(), newRestoreCommand(), newReportCommand(), newWinPECommand(), newVersionCommand())
 	return cmd
 }
 

@@ -134,7 +134,7 @@ func (a *agent) planUndo(ctx context.Context, r repair) (_ *remediate.RestoreRes
 		return nil, err
 	}
 	if windows.Hibernated {
-		return nil, fmt.Errorf("Windows on this volume is hibernated (%s): start it once more and shut it down fully", windows.Hibernation)
+		return nil, fmt.Errorf("this Windows is hibernated (%s): start it once more and shut it down fully", windows.Hibernation)
 	}
 	plan, err := remediate.PlanRestore(ctx, volumeDir, r.record.Dir, a.packs)
 	if plan != nil {
@@ -148,30 +148,23 @@ func (a *agent) carryOutUndo(ctx context.Context, r repair, plan *remediate.Rest
 	if err != nil {
 		return err
 	}
-	result, err := remediate.Restore(ctx, volumeDir, r.record.Dir, a.packs)
-	err = errors.Join(err, tree.close())
-	if result != nil {
-		a.log.Add(remediate.RestoreEvent{Device: r.volume.Device, Result: result})
-		if len(plan.Failed) > 0 && len(result.Failed) == len(plan.Failed) {
-			err = nil // these were told before
-		}
-	}
-	if err != nil {
+	result, restoreErr := remediate.Restore(ctx, volumeDir, r.record.Dir, a.packs)
+	if err := tree.close(); err != nil {
 		return err
 	}
-	after, err := a.planUndo(ctx, r)
-	if err != nil {
-		return fmt.Errorf("reading it back from the disk: %w", err)
+	if result == nil {
+		return restoreErr
 	}
-	for _, p := range result.Restored {
-		if !slices.Contains(after.AlreadyThere, p) {
-			return fmt.Errorf("reading it back from the disk: %s is not at its place", p)
-		}
+	a.log.Add(remediate.RestoreEvent{Device: r.volume.Device, Result: result})
+	if tree, err = r.volume.open(true); err != nil {
+		return err
 	}
-	for _, s := range result.Services {
-		if !slices.Contains(after.ServicesThere, s) {
-			return fmt.Errorf("reading it back from the disk: service %s is not what it was", s)
-		}
+	verifyErr := remediate.VerifyRestore(ctx, volumeDir, result, a.packs)
+	if err := errors.Join(verifyErr, tree.close()); err != nil {
+		return err
+	}
+	if len(result.Failed) > len(plan.Failed) { // the others were told before
+		return restoreErr
 	}
 	done := count(len(result.Restored), "file")
 	if len(result.Services) > 0 {
