@@ -1,0 +1,144 @@
+package tui
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Goal is what the person came for.
+type Goal string
+
+// The goals.
+const (
+	GoalUSB    Goal = "usb"
+	GoalISO    Goal = "iso"
+	GoalCheck  Goal = "check"
+	GoalReport Goal = "report"
+)
+
+// Protection is how keys lie on media.
+type Protection string
+
+// The protections.
+const (
+	ByPassphrase Protection = "passphrase"
+	BySecond     Protection = "second"
+	Unprotected  Protection = "none"
+)
+
+// Passphrase is a secret that does not show when printed.
+type Passphrase []byte
+
+// String keeps the passphrase out of messages.
+func (Passphrase) String() string { return "passphrase (withheld)" }
+
+// GoString keeps it out of %#v.
+func (Passphrase) GoString() string { return "passphrase (withheld)" }
+
+// Format keeps it out of every verb.
+func (Passphrase) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("passphrase (withheld)")) }
+
+// Answers are what the person decided.
+type Answers struct {
+	Goal Goal
+
+	// KeyPath is a file or folder with recovery keys; empty: each machine asks.
+	AskAtMachine bool
+	KeyPath      string
+	KeyNote      string
+	Protection   Protection
+	Passphrase   Passphrase
+	Recipient    string
+
+	Rules       string // a rule pack of one's own
+	RulesTitle  string
+	AllMatching bool
+	DryRun      bool
+	OnSuccess   string
+	OnFailure   string
+
+	ToDevices bool
+	Devices   []Device
+	Output    string
+
+	// Media is what to check, Logs where the logs lie, Output the report.
+	Media string
+	Logs  string
+}
+
+// NewAnswers are the defaults.
+func NewAnswers() *Answers {
+	return &Answers{Goal: GoalUSB, Protection: ByPassphrase, OnSuccess: "reboot", OnFailure: "wait", ToDevices: true}
+}
+
+// Builds reports whether media are made.
+func (a *Answers) Builds() bool { return a.Goal == GoalUSB || a.Goal == GoalISO }
+
+// hasKeys reports whether keys go onto the media.
+func (a *Answers) hasKeys() bool { return a.Builds() && !a.AskAtMachine }
+
+// CommandLine is the command that does the same.
+func (a *Answers) CommandLine() []string {
+	var c []string
+	switch {
+	case a.Goal == GoalCheck:
+		return []string{"bootmend", "verify", a.Media}
+	case a.Goal == GoalReport:
+		return []string{"bootmend", "report", a.Logs, "-o", a.Output}
+	case a.Goal == GoalUSB && a.ToDevices:
+		c = []string{"bootmend", "flash"}
+		for _, d := range a.Devices {
+			c = append(c, "--to", d.Path)
+		}
+	default:
+		c = []string{"bootmend", "build", string(a.Goal), "-o", a.Output}
+	}
+	if a.hasKeys() {
+		c = append(c, "--keys", a.KeyPath)
+		switch a.Protection {
+		case Unprotected:
+			c = append(c, "--unprotected-keys")
+		case BySecond:
+			c = append(c, "--recipient", a.Recipient)
+		case ByPassphrase: // asked for
+		}
+	}
+	if a.Rules != "" {
+		c = append(c, "--rules", a.Rules)
+	}
+	if a.AllMatching {
+		c = append(c, "--policy", "all-matching")
+	}
+	if a.DryRun {
+		c = append(c, "--dry-run-media")
+	}
+	if a.OnSuccess != "reboot" {
+		c = append(c, "--on-success", a.OnSuccess)
+	}
+	if a.OnFailure != "wait" {
+		c = append(c, "--on-failure", a.OnFailure)
+	}
+	return c
+}
+
+// quoted writes a command line for a shell to take.
+func quoted(words []string) string {
+	var out []string
+	for _, w := range words {
+		if w == "" || strings.ContainsAny(w, " \t'\"\\$&|;<>()*?[]{}~#!`") {
+			w = `"` + strings.NewReplacer(`"`, `\"`, "`", "\\`", "$", `\$`).Replace(w) + `"`
+		}
+		out = append(out, w)
+	}
+	return strings.Join(out, " ")
+}
+
+func sizeText(n int64) string {
+	switch {
+	case n >= 1e12:
+		return fmt.Sprintf("%.1f TB", float64(n)/1e12)
+	case n >= 1e9:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	}
+	return fmt.Sprintf("%d MB", n/1e6)
+}

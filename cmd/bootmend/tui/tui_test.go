@@ -1,0 +1,387 @@
+package tui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
+)
+
+var update = flag.Bool("update", false, "write the golden screens anew")
+
+// fake is a Work that a test looks into.
+type fake struct {
+	devices []Device
+	did     *Answers
+	fail    error
+	block   bool // until the context ends
+}
+
+func (f *fake) Keys(_ context.Context, path string) (KeySummary, error) {
+	switch filepath.Base(path) {
+	case "keys.csv":
+		return KeySummary{Keys: 214, Computers: 210, Problems: []string{"line 7: group 3 is not valid", "line 9: no key"}}, nil
+	case "empty.csv":
+		return KeySummary{}, nil
+	}
+	return KeySummary{}, fmt.Errorf("%s is no key list", path)
+}
+
+func (f *fake) Rules(_ context.Context, path string) (string, error) {
+	if filepath.Base(path) == "own.yaml" {
+		return "Printer driver of 2027", nil
+	}
+	return "", fmt.Errorf("%s:3:5: unknown field", path)
+}
+
+func (f *fake) Packaged() []string { return []string{"CrowdStrike channel file 291 (19 July 2024)"} }
+
+func (f *fake) Recipient(text string) error {
+	if !strings.HasPrefix(text, "age1") {
+		return errors.New("that is no public key: it begins with age1 or ssh-")
+	}
+	return nil
+}
+
+func (f *fake) Devices(context.Context) ([]Device, error) { return f.devices, nil }
+
+func (f *fake) Do(ctx context.Context, a *Answers, update func(Progress)) (*Outcome, error) {
+	f.did = a
+	update(Progress{Name: "/dev/sdb", State: "writing", Done: 50 << 20, Total: 200 << 20})
+	if f.block {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if f.fail != nil {
+		return nil, f.fail
+	}
+	update(Progress{Name: "/dev/sdb", State: "done"})
+	return &Outcome{Lines: []Line{{"1 stick written and verified.", Good}}}, nil
+}
+
+var sticks = []Device{
+	{Path: "/dev/sda", Model: "Samsung SSD 980", Size: 500e9, Refused: "it holds the running system"},
+	{Path: "/dev/sdb", Model: "Kingston DataTraveler", Size: 32e9},
+	{Path: "/dev/sdc", Model: "SanDisk Ultra", Size: 64e9},
+}
+
+// driver presses keys and runs what the screen wants to have run, but for waiting.
+type driver struct {
+	t    *testing.T
+	s    *screen
+	quit bool
+}
+
+func newDriver(t *testing.T, w Work) *driver {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "stick.img"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "exports"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	d := &driver{t: t, s: newScreen(t.Context(), w)}
+	d.run(d.s.Init())
+	return d
+}
+
+// run runs a command and what follows from it.
+func (d *driver) run(cmd tea.Cmd) {
+	if cmd == nil {
+		return
+	}
+	got := make(chan tea.Msg, 1)
+	go func() { got <- cmd() }()
+	select {
+	case msg := <-got:
+		switch msg := msg.(type) {
+		case tea.QuitMsg:
+			d.quit = true
+		case tea.BatchMsg:
+			for _, c := range msg {
+				d.run(c)
+			}
+		case lookMsg, redraw, nil: // ticks would go on for ever
+		default:
+			_, next := d.s.Update(msg)
+			d.run(next)
+		}
+	case <-time.After(150 * time.Millisecond): // a tick, or work that a test lets hang
+	}
+}
+
+// press takes names of keys, and everything else as text.
+func (d *driver) press(keys ...string) *driver {
+	d.t.Helper()
+	named := map[string]tea.KeyType{"enter": tea.KeyEnter, "esc": tea.KeyEsc, "up": tea.KeyUp, "down": tea.KeyDown,
+		"tab": tea.KeyTab, "ctrl+c": tea.KeyCtrlC, "space": tea.KeySpace}
+	for _, k := range keys {
+		msg := tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(k)}
+		if kind, ok := named[k]; ok {
+			msg = tea.KeyMsg{Type: kind}
+			if kind == tea.KeySpace {
+				msg.Runes = []rune{' '}
+			}
+		}
+		_, cmd := d.s.Update(msg)
+		d.run(cmd)
+	}
+	return d
+}
+
+func (d *driver) text() string { return ansi.Strip(d.s.View()) }
+
+func (d *driver) see(want ...string) *driver {
+	d.t.Helper()
+	for _, w := range want {
+		if !strings.Contains(d.text(), w) {
+			d.t.Fatalf("the screen does not show %q:\n%s", w, d.text())
+		}
+	}
+	return d
+}
+
+func (d *driver) at(id string) *driver {
+	d.t.Helper()
+	if got := d.s.flow.current().ID; got != id {
+		d.t.Fatalf("at %s, not at %s:\n%s", got, id, d.text())
+	}
+	return d
+}
+
+// golden compares the screen, at 80×24, with testdata/name.txt.
+func (d *driver) golden(name string) *driver {
+	d.t.Helper()
+	text := d.text() + "\n"
+	for i, line := range strings.Split(text, "\n") {
+		if ansi.StringWidth(line) > 80 || i > 24 {
+			d.t.Errorf("line %d does not fit on 80×24: %q", i+1, line)
+		}
+	}
+	path := filepath.Join(golden, name+".txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			d.t.Fatal(err)
+		}
+		return d
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if text != string(want) {
+		d.t.Errorf("screen %s is\n%s\nwant\n%s", name, text, want)
+	}
+	return d
+}
+
+var golden = func() string { dir, _ := filepath.Abs("testdata"); return dir }()
+
+const good = "correct horse battery staple"
+
+// TestSticks is the way that most people go.
+func TestSticks(t *testing.T) {
+	w := &fake{devices: sticks}
+	d := newDriver(t, w)
+	d.at("goal").golden("goal").press("enter").at("keys").golden("keys").press("enter")
+	d.at("keyfile").see("keys.csv", "exports/").press("keys.csv", "enter").see("214 recovery keys of 210 computers", "line 7").golden("keyfile")
+	d.press("enter").at("protection").golden("protection").press("enter")
+	d.at("passphrase").press("short", "enter").see("too easy to guess").at("passphrase")
+	d.press(" "+good, "enter").see("Strength: strong").press("enter")
+	d.at("again").press("something else", "enter").see("do not agree")
+	d.s.input.SetValue("")
+	d.press("short "+good, "enter").at("rules").press("enter")
+	d.at("policy").press("enter").at("success").press("enter").at("failure").press("enter").at("target").press("enter")
+	d.at("devices").golden("devices")
+	d.press("enter").see("no stick is chosen")
+	d.press("space").see("it holds the running system").press("down", "space", "down", "space", "enter")
+	d.at("review").golden("review").press("enter")
+	if d.s.phase != finished || d.s.err != nil {
+		t.Fatalf("phase %d, error %v", d.s.phase, d.s.err)
+	}
+	d.golden("done").press("enter")
+	if !d.quit || w.did == nil || len(w.did.Devices) != 2 || string(w.did.Passphrase) != "short "+good {
+		t.Errorf("quit %t, did %+v", d.quit, w.did)
+	}
+	want := `bootmend flash --to /dev/sdb --to /dev/sdc --keys keys.csv`
+	if got := quoted(w.did.CommandLine()); got != want {
+		t.Errorf("command line %s, want %s", got, want)
+	}
+	if strings.Contains(d.text(), good) || strings.Contains(fmt.Sprintf("%v %+v %#v", *w.did, *w.did, *w.did), good) {
+		t.Error("the passphrase shows")
+	}
+}
+
+// TestSteps goes to single steps and makes every mistake there is.
+func TestSteps(t *testing.T) {
+	toKeyFile := []string{"enter", "enter"}
+	toProtection := append(toKeyFile, "keys.csv", "enter", "enter")
+	toRules := []string{"2", "2"} // ISO, asked at the machine
+	for name, test := range map[string]struct {
+		keys []string
+		at   string
+		see  string
+	}{
+		"no such key file":           {append(toKeyFile, "nothing.csv", "enter"), "keyfile", "no such file"},
+		"no key list":                {append(toKeyFile, "photo.jpg", "enter"), "keyfile", "is no key list"},
+		"key list without keys":      {append(toKeyFile, "empty.csv", "enter"), "keyfile", "holds no usable recovery key"},
+		"no key file named":          {append(toKeyFile, "enter"), "keyfile", "no name is given"},
+		"key file chosen with keys":  {append(toKeyFile, "down", "down", "enter"), "keyfile", "214 recovery keys"},
+		"key file completed":         {append(toKeyFile, "ke", "tab", "enter"), "keyfile", "214 recovery keys"},
+		"note changed":               {append(toKeyFile, "keys.csv", "enter", "esc"), "keyfile", "> keys.csv"},
+		"folder gone into":           {append(toKeyFile, "down", "down", "down", "enter"), "keyfile", "exports/"},
+		"unprotected asks twice":     {append(toProtection, "3"), "unprotected", "loss of every key"},
+		"unprotected, no":            {append(toProtection, "3", "enter"), "protection", "second stick"},
+		"unprotected, yes":           {append(toProtection, "3", "2"), "rules", "Always healed"},
+		"second stick, wrong key":    {append(toProtection, "2", "hello", "enter"), "recipient", "begins with age1"},
+		"second stick":               {append(toProtection, "2", "age1xyz", "enter"), "rules", ""},
+		"bad rule pack":              {append(toRules, "bad.yaml", "enter"), "rules", "unknown field"},
+		"rule pack":                  {append(toRules, "own.yaml", "enter"), "rules", "Printer driver of 2027"},
+		"output in a missing folder": {append(toRules, "enter", "enter", "enter", "enter", "x/", "enter"), "output", "no such file"},
+		"output exists":              {append(toRules, "enter", "enter", "enter", "enter", "esc"), "failure", ""},
+		"back from the first step":   {[]string{"esc"}, "goal", "What do you want?"},
+		"back and again":             {[]string{"2", "esc", "esc"}, "goal", "> ISO"},
+		"nothing to check":           {[]string{"3", "gone.img", "enter"}, "check", "no such file"},
+		"check":                      {[]string{"3", "stick.img", "enter"}, "review", "is compared with"},
+		"report":                     {[]string{"4", "exports", "enter", "enter"}, "review", "merged into bootmend-report.html"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDriver(t, &fake{})
+			d.press(test.keys...).at(test.at).see(test.see)
+		})
+	}
+}
+
+// TestPlugged has a stick appear, and the chosen one go away.
+func TestPlugged(t *testing.T) {
+	w := &fake{}
+	d := newDriver(t, w)
+	d.press("enter", "2", "enter", "enter", "enter", "enter", "enter").at("devices").see("plug a stick in")
+	look := func() {
+		w := d.s.look()
+		_, cmd := d.s.Update(w())
+		d.run(cmd)
+	}
+	w.devices = sticks[1:]
+	look()
+	d.see("Kingston").press("space")
+	w.devices = sticks[2:]
+	look()
+	d.press("enter").at("devices").see("/dev/sdb is not there any more")
+}
+
+// TestStop interrupts the work: it is told to stop, and the screen waits for it.
+func TestStop(t *testing.T) {
+	d := newDriver(t, &fake{block: true})
+	d.press("3", "stick.img", "enter")
+	_, cmd := d.s.Update(tea.KeyMsg{Type: tea.KeyEnter})
+	work := cmd().(tea.BatchMsg)[0]
+	done := make(chan tea.Msg)
+	go func() { done <- work() }()
+	d.see("Working")
+	d.press("ctrl+c").see("stopping ...")
+	if d.quit {
+		t.Fatal("left while the work was running")
+	}
+	_, _ = d.s.Update(<-done)
+	d.see("Nothing half-written").press("enter")
+	if !d.quit {
+		t.Error("still there")
+	}
+}
+
+func TestFailedWork(t *testing.T) {
+	d := newDriver(t, &fake{fail: errors.New("heal.iso: no space left on device")})
+	d.press("3", "stick.img", "enter", "enter").see("Not done", "no space left")
+}
+
+// TestSmall draws every step on tiny and huge terminals.
+func TestSmall(t *testing.T) {
+	for _, size := range []tea.WindowSizeMsg{{Width: 20, Height: 5}, {Width: 1, Height: 1}, {Width: 300, Height: 100}} {
+		d := newDriver(t, &fake{devices: sticks})
+		_, _ = d.s.Update(size)
+		for range d.s.flow.questions {
+			_ = d.s.View()
+			if !d.s.flow.next() {
+				break
+			}
+			d.run(d.s.enter())
+		}
+		d.press("enter")
+		_ = d.s.View()
+	}
+}
+
+// TestLines drives the accessible mode with a script.
+func TestLines(t *testing.T) {
+	for name, test := range map[string]struct {
+		input string
+		see   []string
+		err   error
+		did   string
+	}{
+		"sticks": {
+			input: "\n1\nnothing.csv\nkeys.csv\n1\n\n\n\n\n1\n7\n1\n2 3\nyes\n",
+			see:   []string{"Step 1 of ", "1. USB sticks: one or many", "That does not work", "214 recovery keys", "cannot be used: it holds the running system", "is erased", "1 stick written"},
+			did:   "bootmend flash --to /dev/sdb --to /dev/sdc --keys keys.csv",
+		},
+		"back": {
+			input: "2\nb\n3\nstick.img\nyes\n",
+			see:   []string{"Step 1 of ", "Check a stick or image"},
+			did:   "bootmend verify stick.img",
+		},
+		"left":          {input: "q\n", err: ErrQuit},
+		"input ends":    {input: "2\n", err: ErrQuit},
+		"not confirmed": {input: "3\nstick.img\nno\nq\n", err: ErrQuit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &fake{devices: sticks}
+			newDriver(t, w) // for its files
+			var out bytes.Buffer
+			secret := func(string) (string, error) { return good, nil }
+			err := RunLines(t.Context(), strings.NewReader(test.input), &out, secret, w)
+			if !errors.Is(err, test.err) {
+				t.Fatalf("error %v\n%s", err, &out)
+			}
+			for _, want := range test.see {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("does not say %q:\n%s", want, &out)
+				}
+			}
+			if test.did != "" && (w.did == nil || quoted(w.did.CommandLine()) != test.did) {
+				t.Errorf("did %v\n%s", w.did, &out)
+			}
+			if strings.Contains(out.String(), good) {
+				t.Error("the passphrase shows")
+			}
+		})
+	}
+}
+
+func TestMeter(t *testing.T) {
+	var m meter
+	now := time.Unix(0, 0)
+	for i := range 10 {
+		m.add(Progress{State: "writing", Done: int64(i) * 10e6, Total: 200e6}, now.Add(time.Duration(i)*time.Second))
+	}
+	if m.speed < 9e6 || m.speed > 11e6 || m.left() < 10*time.Second || m.left() > 12*time.Second {
+		t.Errorf("speed %.0f, left %s", m.speed, m.left())
+	}
+	m.add(Progress{State: "checking", Done: 0, Total: 200e6}, now.Add(10*time.Second))
+	if m.left() != 0 {
+		t.Errorf("a new state knows its speed already: %s", m.left())
+	}
+}

@@ -1,0 +1,492 @@
+package tui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// keyFiles are the names under which key lists come.
+var keyFiles = []string{"*.csv", "*.txt", "*.tsv", "*.json", "*.ndjson", "*.ldif", "*.bek", "*.log"}
+
+// questions are the steps of the wizard, in their order.
+func questions(w Work) []Question {
+	return []Question{
+		{
+			ID: "goal", Title: "What do you want?", Kind: Choose,
+			Help: "Media heal a Windows machine that restarts over and over: one boot, and it goes on to Windows.",
+			Options: static(
+				Option{Value: "usb", Label: "USB sticks", Help: "one or many, for walking from machine to machine"},
+				Option{Value: "iso", Label: "ISO image", Help: "for virtual machines, remote consoles (iDRAC, iLO) and discs"},
+				Option{Value: "check", Label: "Check a stick or image", Help: "is it whole, and what was added since it was made?"},
+				Option{Value: "report", Label: "Read the logs of sticks", Help: "which machines are healed, which need a person, which keys to rotate"},
+			),
+			Preset: func(a *Answers) []string { return []string{string(a.Goal)} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.Goal = Goal(v[0])
+				return "", nil
+			},
+		},
+		{
+			ID: "check", Title: "Which stick or image?", Kind: Path, Needed: is(GoalCheck), Patterns: []string{"*.img", "*.iso", "*.raw"},
+			Help: "An image file, or the device of a stick, such as /dev/sdb or \\\\.\\PhysicalDrive2.",
+			Take: keepPath(func(a *Answers) *string { return &a.Media }),
+		},
+		{
+			ID: "logs", Title: "Where are the logs?", Kind: Path, Needed: is(GoalReport), Folders: true, Patterns: []string{"*.jsonl"},
+			Help: "A stick, or a folder that the bootmend/logs folders of several sticks were copied to.",
+			Take: keepPath(func(a *Answers) *string { return &a.Logs }),
+		},
+		{
+			ID: "reportfile", Title: "Where shall the report go?", Kind: Path, Needed: is(GoalReport), Folders: false, New: true, Patterns: []string{"*.html", "*.csv"},
+			Help:   "A name that ends in .html gives a page to pass on, .csv a table with all machines.",
+			Preset: func(a *Answers) []string { return []string{or(a.Output, "bootmend-report.html")} },
+			Take:   keepOutput,
+		},
+		{
+			ID: "keys", Title: "Where do the recovery keys come from?", Kind: Choose, Needed: (*Answers).Builds,
+			Help: "A machine with BitLocker opens with its recovery key of 48 digits. With the keys on the media, nobody has to type.",
+			Options: static(
+				Option{Value: "file", Label: "A file or folder", Help: "exports of Active Directory, Entra ID, Intune, MBAM; CSV, text, JSON, LDIF"},
+				Option{Value: "ask", Label: "Ask at each machine", Help: "no keys on the media: a person types them, checked group by group"},
+			),
+			Preset: func(a *Answers) []string {
+				if a.AskAtMachine {
+					return []string{"ask"}
+				}
+				return []string{"file"}
+			},
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.AskAtMachine = v[0] == "ask"
+				return "", nil
+			},
+		},
+		{
+			ID: "keyfile", Title: "Which file or folder has the keys?", Kind: Path, Needed: (*Answers).hasKeys, Folders: true, Patterns: keyFiles,
+			Help:   "It is only read. Rows that are no key are named and left out.",
+			Preset: func(a *Answers) []string { return []string{a.KeyPath} },
+			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
+				path, err := existing(v[0])
+				if err != nil {
+					return "", err
+				}
+				s, err := w.Keys(ctx, path)
+				if err != nil {
+					return "", err
+				}
+				if s.Keys == 0 {
+					return "", fmt.Errorf("%s holds no usable recovery key: choose another file", path)
+				}
+				a.KeyPath, a.KeyNote = path, summary(s)
+				return a.KeyNote, nil
+			},
+		},
+		{
+			ID: "protection", Title: "How shall the keys be protected?", Kind: Choose, Needed: (*Answers).hasKeys,
+			Help: "Whoever finds the media must not have the keys of the company.",
+			Options: static(
+				Option{Value: string(ByPassphrase), Label: "A passphrase", Help: "typed once at each machine: recommended"},
+				Option{Value: string(BySecond), Label: "A second stick", Help: "an age identity on it opens the keys, nothing is typed"},
+				Option{Value: string(Unprotected), Label: "Not at all", Help: "anyone who has the media has the keys", Danger: true},
+			),
+			Preset: func(a *Answers) []string { return []string{string(a.Protection)} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.Protection = Protection(v[0])
+				return "", nil
+			},
+		},
+		{
+			ID: "unprotected", Title: "Keys that anyone can read?", Kind: Choose, Needed: protectedBy(Unprotected),
+			Help: "A lost stick is then the loss of every key on it. Each of them must be rotated.",
+			Options: static(
+				Option{Value: "no", Label: "No, protect them", Help: "back to the choice"},
+				Option{Value: "yes", Label: "Yes, leave them readable", Help: "I keep the media as safe as the keys, and erase it afterwards", Danger: true},
+			),
+			Take: func(_ context.Context, _ *Answers, v []string) (string, error) {
+				if v[0] != "yes" {
+					return "", errBack
+				}
+				return "", nil
+			},
+		},
+		{
+			ID: "passphrase", Title: "Passphrase", Kind: Secret, Needed: protectedBy(ByPassphrase),
+			Help: "Four or five unrelated words are easy to type and hard to guess. It is typed on an English keyboard layout at the machines.",
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				note, err := strength(v[0])
+				if err == nil {
+					a.Passphrase = Passphrase(v[0])
+				}
+				return note, err
+			},
+		},
+		{
+			ID: "again", Title: "The same passphrase again", Kind: Secret, Needed: protectedBy(ByPassphrase),
+			Help: "So that a slip of the finger does not lock the keys away.",
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				if v[0] != string(a.Passphrase) {
+					return "", errors.New("the two do not agree: type it again, or go back and choose anew")
+				}
+				return "", nil
+			},
+		},
+		{
+			ID: "recipient", Title: "The second stick's public key", Kind: Text, Needed: protectedBy(BySecond),
+			Help:   "It begins with age1 or ssh-; \"age-keygen -o identity.txt\" prints it. The identity file goes onto the second stick.",
+			Preset: func(a *Answers) []string { return []string{a.Recipient} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				text := strings.TrimSpace(v[0])
+				if err := w.Recipient(text); err != nil {
+					return "", err
+				}
+				a.Recipient = text
+				return "", nil
+			},
+		},
+		{
+			ID: "rules", Title: "A rule pack of your own?", Kind: Path, Needed: (*Answers).Builds, Patterns: []string{"*.yaml", "*.yml"},
+			Help:   "Always healed: " + strings.Join(w.Packaged(), "; ") + ". Leave this empty if that is what happened.",
+			Preset: func(a *Answers) []string { return []string{a.Rules} },
+			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
+				if strings.TrimSpace(v[0]) == "" {
+					a.Rules, a.RulesTitle = "", ""
+					return "", nil
+				}
+				path, err := existing(v[0])
+				if err != nil {
+					return "", err
+				}
+				title, err := w.Rules(ctx, path)
+				if err != nil {
+					return "", err
+				}
+				a.Rules, a.RulesTitle = path, title
+				return "Rule pack: " + title, nil
+			},
+		},
+		{
+			ID: "policy", Title: "What shall be done with the faulty files?", Kind: Choose, Needed: (*Answers).Builds,
+			Help: "Files are never deleted: they go into a quarantine on the same disk, and can be put back.",
+			Options: static(
+				Option{Value: "heal", Label: "Move the faulty ones away", Help: "recommended: corrected versions stay"},
+				Option{Value: "all", Label: "Move all files of that name away", Help: "also corrected ones"},
+				Option{Value: "dry", Label: "Only show what would be done", Help: "a dry run: nothing on any disk is changed"},
+			),
+			Preset: func(a *Answers) []string {
+				switch {
+				case a.DryRun:
+					return []string{"dry"}
+				case a.AllMatching:
+					return []string{"all"}
+				}
+				return []string{"heal"}
+			},
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.AllMatching, a.DryRun = v[0] == "all", v[0] == "dry"
+				return "", nil
+			},
+		},
+		{
+			ID: "success", Title: "What does a healed machine do?", Kind: Choose, Needed: (*Answers).Builds,
+			Help: "The result is shown for some seconds first.",
+			Options: static(
+				Option{Value: "reboot", Label: "Go on to Windows", Help: "recommended"},
+				Option{Value: "poweroff", Label: "Switch itself off"},
+				Option{Value: "wait", Label: "Wait for a person"},
+			),
+			Preset: func(a *Answers) []string { return []string{a.OnSuccess} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.OnSuccess = v[0]
+				return "", nil
+			},
+		},
+		{
+			ID: "failure", Title: "What does a machine do that could not be healed?", Kind: Choose, Needed: (*Answers).Builds,
+			Help: "No key, a hibernated Windows, a disk that fails: the reason is on its screen and in the log.",
+			Options: static(
+				Option{Value: "wait", Label: "Wait for a person", Help: "recommended: the screen says what is needed"},
+				Option{Value: "reboot", Label: "Restart"},
+				Option{Value: "poweroff", Label: "Switch itself off"},
+			),
+			Preset: func(a *Answers) []string { return []string{a.OnFailure} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.OnFailure = v[0]
+				return "", nil
+			},
+		},
+		{
+			ID: "target", Title: "Where shall it go?", Kind: Choose, Needed: is(GoalUSB),
+			Options: static(
+				Option{Value: "sticks", Label: "Onto sticks now", Help: "several at once; each is read back and compared"},
+				Option{Value: "file", Label: "Into an image file", Help: "for \"bootmend flash\", another tool, or later"},
+			),
+			Preset: func(a *Answers) []string {
+				if a.ToDevices {
+					return []string{"sticks"}
+				}
+				return []string{"file"}
+			},
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.ToDevices = v[0] == "sticks"
+				return "", nil
+			},
+		},
+		{
+			ID: "devices", Title: "Which sticks?", Kind: ChooseMany, Live: true,
+			Needed: func(a *Answers) bool { return a.Goal == GoalUSB && a.ToDevices },
+			Help:   "Everything on them is erased. Plug sticks in now: they show up here.",
+			Options: func(ctx context.Context, _ *Answers) ([]Option, error) {
+				devices, err := w.Devices(ctx)
+				var options []Option
+				for _, d := range devices {
+					options = append(options, Option{Value: d.Path, Label: fmt.Sprintf("%s  %s  %s", d.Path, or(d.Model, "no name"), sizeText(d.Size)), Refused: d.Refused})
+				}
+				return options, err
+			},
+			Preset: func(a *Answers) []string {
+				var paths []string
+				for _, d := range a.Devices {
+					paths = append(paths, d.Path)
+				}
+				return paths
+			},
+			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
+				if len(v) == 0 {
+					return "", errors.New("no stick is chosen: mark at least one with the space bar")
+				}
+				devices, err := w.Devices(ctx)
+				if err != nil {
+					return "", err
+				}
+				a.Devices = nil
+				for _, path := range v {
+					i := slices.IndexFunc(devices, func(d Device) bool { return d.Path == path })
+					if i < 0 {
+						return "", fmt.Errorf("%s is not there any more: plug it in again, or take the mark away", path)
+					}
+					if devices[i].Refused != "" {
+						return "", fmt.Errorf("%s: %s", path, devices[i].Refused)
+					}
+					a.Devices = append(a.Devices, devices[i])
+				}
+				return "", nil
+			},
+		},
+		{
+			ID: "output", Title: "Which file shall be written?", Kind: Path, New: true, Patterns: []string{"*.img", "*.iso"},
+			Needed: func(a *Answers) bool { return a.Goal == GoalISO || a.Goal == GoalUSB && !a.ToDevices },
+			Preset: func(a *Answers) []string {
+				if a.Goal == GoalISO {
+					return []string{or(a.Output, "heal.iso")}
+				}
+				return []string{or(a.Output, "heal.img")}
+			},
+			Take: keepOutput,
+		},
+		{
+			ID: "review", Title: "Is this right?", Kind: Review, Text: review,
+		},
+	}
+}
+
+// errBack sends the person a step back.
+var errBack = errors.New("back")
+
+func static(options ...Option) func(context.Context, *Answers) ([]Option, error) {
+	return func(context.Context, *Answers) ([]Option, error) { return options, nil }
+}
+
+func is(g Goal) func(*Answers) bool { return func(a *Answers) bool { return a.Goal == g } }
+
+func protectedBy(p Protection) func(*Answers) bool {
+	return func(a *Answers) bool { return a.hasKeys() && a.Protection == p }
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func keepPath(field func(*Answers) *string) func(context.Context, *Answers, []string) (string, error) {
+	return func(_ context.Context, a *Answers, v []string) (string, error) {
+		path, err := existing(v[0])
+		if err != nil {
+			return "", err
+		}
+		*field(a) = path
+		return "", nil
+	}
+}
+
+// existing is a path that a person typed, made plain, of something that is there.
+func existing(text string) (string, error) {
+	path := plainPath(text)
+	if path == "" {
+		return "", errors.New("no name is given: choose a file, or type its path")
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// plainPath takes off what shells and file managers put around a path that is dragged into a terminal.
+func plainPath(text string) string {
+	text = strings.TrimSpace(text)
+	if n := len(text); n > 1 && (text[0] == '"' || text[0] == '\'') && text[n-1] == text[0] {
+		text = text[1 : n-1]
+	}
+	if home, err := os.UserHomeDir(); err == nil && (text == "~" || strings.HasPrefix(text, "~/")) {
+		text = home + text[1:]
+	}
+	return text
+}
+
+func keepOutput(_ context.Context, a *Answers, v []string) (string, error) {
+	path := plainPath(v[0])
+	if path == "" {
+		return "", errors.New("no name is given: type the file to write")
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return "", fmt.Errorf("%s is a folder: add the name of a file", path)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return "", err
+	}
+	a.Output = path
+	if _, err := os.Stat(path); err == nil {
+		return path + " is there already and will be replaced.", nil
+	}
+	return "", nil
+}
+
+func summary(s KeySummary) string {
+	text := plural(s.Keys, "recovery key")
+	if s.Computers > 0 {
+		text += " of " + plural(s.Computers, "computer")
+	}
+	if n := len(s.Problems); n > 0 {
+		text += fmt.Sprintf("; %s left out, the first: %s", plural(n, "row"), s.Problems[0])
+	}
+	return text
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// strength judges a passphrase by its length, the one property that helps for certain.
+func strength(p string) (string, error) {
+	distinct := map[rune]bool{}
+	for _, r := range p {
+		distinct[r] = true
+	}
+	switch n := len([]rune(p)); {
+	case n < 12 || len(distinct) < 6:
+		return "", errors.New("too easy to guess: use at least 12 characters, better four or five words")
+	case n < 16:
+		return "Strength: fair. Four or five words would be strong.", nil
+	case n < 20:
+		return "Strength: good.", nil
+	}
+	return "Strength: strong.", nil
+}
+
+// review says in plain words what is about to happen.
+func review(a *Answers) []Line {
+	var lines []Line
+	say := func(style Style, format string, args ...any) {
+		lines = append(lines, Line{fmt.Sprintf(format, args...), style})
+	}
+	switch a.Goal {
+	case GoalCheck:
+		say(Plain, "%s is compared with the list of files that was written into it. Nothing is changed.", a.Media)
+		return lines
+	case GoalReport:
+		say(Plain, "The logs below %s are merged into %s. The logs stay as they are.", a.Logs, a.Output)
+		return lines
+	}
+	if a.Goal == GoalUSB && a.ToDevices {
+		say(Bad, "Everything on %s is erased:", plural(len(a.Devices), "stick"))
+		for _, d := range a.Devices {
+			say(Strong, "  %s  %s  %s", d.Path, d.Model, sizeText(d.Size))
+		}
+	} else {
+		say(Plain, "The image is written to %s.", a.Output)
+	}
+	say(Plain, "")
+	say(Strong, "What it does to a machine that is started from it:")
+	switch {
+	case a.DryRun:
+		say(Plain, "- shows what it would heal. No disk is changed.")
+	case a.AllMatching:
+		say(Plain, "- moves all files that the rules name into a quarantine on the same disk.")
+	default:
+		say(Plain, "- moves the faulty files into a quarantine on the same disk.")
+	}
+	if a.Rules != "" {
+		say(Plain, "- also heals: %s.", a.RulesTitle)
+	}
+	say(Plain, "- if it is healed: %s. If not: %s.", action(a.OnSuccess), action(a.OnFailure))
+	say(Plain, "")
+	switch {
+	case a.AskAtMachine:
+		say(Plain, "Keys: none on it; each machine asks for its own.")
+	default:
+		say(Plain, "Keys: %s.", a.KeyNote)
+		switch a.Protection {
+		case ByPassphrase:
+			say(Plain, "They are sealed; the passphrase is typed once at each machine.")
+		case BySecond:
+			say(Plain, "They are sealed; the second stick opens them.")
+		case Unprotected:
+			say(Bad, "They are readable by anyone who has it.")
+		}
+	}
+	return lines
+}
+
+func action(a string) string {
+	switch a {
+	case "reboot":
+		return "it restarts"
+	case "poweroff":
+		return "it switches itself off"
+	}
+	return "it waits for a person"
+}
+
+// after are the next steps once media are made.
+func after(a *Answers) []Line {
+	var lines []Line
+	say := func(style Style, text string) { lines = append(lines, Line{text, style}) }
+	switch {
+	case a.Builds():
+		say(Strong, "At the machine")
+		say(Plain, "Switch it on and tap the key for the boot menu until it shows, then choose the medium:")
+		say(Plain, "  Dell, Lenovo, Acer, Fujitsu: F12    HP: F9    ASUS: F8 or Esc    MSI: F11")
+		say(Plain, "  Surface: hold volume-down while pressing power    Toshiba: F12")
+		if a.hasKeys() && a.Protection == ByPassphrase {
+			say(Plain, "Tell the passphrase to those who carry the media by phone, never on a note beside it.")
+		}
+		if a.hasKeys() {
+			say(Plain, "Afterwards: rotate the keys that were used (\"bootmend report --rotate\") and erase the media.")
+		}
+	case a.Goal == GoalReport:
+		say(Plain, "The page holds key IDs, never keys: it may be passed on.")
+	}
+	say(Plain, "")
+	say(Strong, "The same without the wizard")
+	say(Code, "  "+quoted(a.CommandLine()))
+	return lines
+}

@@ -1,0 +1,86 @@
+// Package tui is the wizard: it asks a helpdesk person step by step what media to make, makes them, and says what to
+// do next. The questions are described once (wizard.go) and asked by two front ends: a full screen (screen.go) and,
+// for screen readers and dumb terminals, line by line (lines.go). Everything that is done is done by [Work], which
+// the commands of bootmend implement with the functions that they run themselves.
+package tui
+
+import (
+	"context"
+	"time"
+)
+
+// Work is what the wizard has done for it.
+type Work interface {
+	// Keys looks at a file or folder with recovery keys.
+	Keys(ctx context.Context, path string) (KeySummary, error)
+	// Rules checks a rule pack and gives its title.
+	Rules(ctx context.Context, path string) (title string, err error)
+	// Packaged are the titles of the incidents that media heal by themselves.
+	Packaged() []string
+	// Recipient checks the public half of an identity on a second stick: text, or a file that holds it.
+	Recipient(text string) error
+	// Devices lists the disks of this computer, also those that must not be written to.
+	Devices(ctx context.Context) ([]Device, error)
+	// Do carries the answers out. update may be called by several goroutines.
+	Do(ctx context.Context, a *Answers, update func(Progress)) (*Outcome, error)
+}
+
+// KeySummary is what a key source holds.
+type KeySummary struct {
+	Keys      int
+	Computers int
+	// Problems are rows that gave no key, in words that hold no digit of one.
+	Problems []string
+}
+
+// Device is a disk of this computer.
+type Device struct {
+	Path    string
+	Model   string
+	Size    int64
+	Refused string // why it must not be written to
+}
+
+// Progress is how far one piece of the work has come.
+type Progress struct {
+	Name        string // a device, or what is being done
+	State       string // "writing", "checking", "done", "failed"
+	Done, Total int64  // bytes; 0 where not known
+	Err         error
+}
+
+// Outcome is what was done.
+type Outcome struct {
+	Lines []Line
+}
+
+// meter smooths the speed of a piece of work.
+type meter struct {
+	Progress
+	at    time.Time
+	done  int64
+	speed float64 // bytes a second
+}
+
+// add takes a new state; now is passed in for the tests.
+func (m *meter) add(p Progress, now time.Time) {
+	if m.at.IsZero() || p.Done < m.done || p.State != m.State {
+		m.at, m.done, m.speed = now, p.Done, 0
+	} else if passed := now.Sub(m.at); passed >= 500*time.Millisecond {
+		current := float64(p.Done-m.done) / passed.Seconds()
+		if m.speed == 0 {
+			m.speed = current
+		}
+		m.speed += 0.3 * (current - m.speed)
+		m.at, m.done = now, p.Done
+	}
+	m.Progress = p
+}
+
+// left is the time that the rest takes, zero where it cannot be told.
+func (m *meter) left() time.Duration {
+	if m.speed <= 0 || m.Total <= m.Done {
+		return 0
+	}
+	return time.Duration(float64(m.Total-m.Done) / m.speed * float64(time.Second)).Round(time.Second)
+}
