@@ -219,8 +219,8 @@ func (l *lines) choose(ctx context.Context, f *flow, q *Question, presets []stri
 	}
 	var values []string
 	for _, word := range words {
-		i, err := strconv.Atoi(word)
-		if err != nil || i < 1 || i > len(options) {
+		i, _ := strconv.Atoi(word) // 0 where it is no number
+		if i < 1 || i > len(options) {
 			l.say("%q is not a number from 1 to %d.", word, len(options))
 			return nil, nil
 		}
