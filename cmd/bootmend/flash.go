@@ -189,11 +189,22 @@ type flasher struct {
 	media         flashMedia
 	sites         *flashSites // nil where all sticks are equal
 	out, messages io.Writer
-	display       *flashDisplay
+	display       flashView
 
 	mu    sync.Mutex
 	count map[flash.State]int
 	first error // of a stick that did not become good
+}
+
+// flashView shows sticks at work.
+type flashView interface {
+	// add begins to show a stick; single says that no other will be there at the same time.
+	add(d device.Device, site string, single bool) *flashRow
+	update(row *flashRow, s flash.Status)
+	finish(row *flashRow, r flash.Result)
+	refuse(d device.Device, reason string)
+	summary(count map[flash.State]int)
+	close()
 }
 
 // choose takes the devices that the person means, and refuses all if one that was named cannot be written.

@@ -78,12 +78,20 @@ what it did and restarts the machine.
 		SilenceUsage:  true,
 		Args:          noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if atTerminal() {
+				return runWizard(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), false)
+			}
 			return cmd.Help()
 		},
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	cmd.AddCommand(newBuildCommand(), newKeysCommand(), newDevicesCommand(), newFlashCommand(), newVerifyCommand(), newVolumeCommand(), newRulesCommand(), newRepairCommand(), newRestoreCommand(), newReportCommand(), newWinPECommand(), newVersionCommand())
+	cmd.AddCommand(
+		newWizardCommand(), newBuildCommand(), newDevicesCommand(), newFlashCommand(), newVerifyCommand(),
+		newKeysCommand(), newRulesCommand(),
+		newVolumeCommand(), newRepairCommand(), newRestoreCommand(), newReportCommand(),
+		newWinPECommand(), newVersionCommand(),
+	)
 	return cmd
 }
 

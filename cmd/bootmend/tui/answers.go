@@ -51,6 +51,7 @@ type Answers struct {
 	Recipient    string
 
 	Rules       string // a rule pack of one's own
+	RulesKey    string // the public key that it is signed with; empty: used without a signature
 	RulesTitle  string
 	AllMatching bool
 	DryRun      bool
@@ -105,6 +106,11 @@ func (a *Answers) CommandLine() []string {
 	}
 	if a.Rules != "" {
 		c = append(c, "--rules", a.Rules)
+		if a.RulesKey != "" {
+			c = append(c, "--rules-key", a.RulesKey)
+		} else {
+			c = append(c, "--allow-unsigned-rules")
+		}
 	}
 	if a.AllMatching {
 		c = append(c, "--policy", "all-matching")

@@ -36,7 +36,17 @@ func (f *fake) Keys(_ context.Context, path string) (KeySummary, error) {
 	return KeySummary{}, fmt.Errorf("%s is no key list", path)
 }
 
-func (f *fake) Rules(_ context.Context, path string) (string, error) {
+func (f *fake) Passphrase(text string) error {
+	if strings.Contains(text, "é") {
+		return errors.New("it has characters that not every keyboard has")
+	}
+	return nil
+}
+
+func (f *fake) Rules(_ context.Context, path, key string) (string, error) {
+	if key == "other.pub" {
+		return "", errors.New("signed with another key")
+	}
 	if filepath.Base(path) == "own.yaml" {
 		return "Printer driver of 2027", nil
 	}
@@ -84,7 +94,7 @@ type driver struct {
 func newDriver(t *testing.T, w Work) *driver {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "stick.img"} {
+	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "other.pub", "stick.img"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -248,8 +258,11 @@ func TestSteps(t *testing.T) {
 		"unprotected, yes":           {append(toProtection, "3", "2"), "rules", "Always healed"},
 		"second stick, wrong key":    {append(toProtection, "2", "hello", "enter"), "recipient", "begins with age1"},
 		"second stick":               {append(toProtection, "2", "age1xyz", "enter"), "rules", ""},
-		"bad rule pack":              {append(toRules, "bad.yaml", "enter"), "rules", "unknown field"},
-		"rule pack":                  {append(toRules, "own.yaml", "enter"), "rules", "Printer driver of 2027"},
+		"bad rule pack":              {append(toRules, "bad.yaml", "enter", "enter"), "ruleskey", "unknown field"},
+		"rule pack":                  {append(toRules, "own.yaml", "enter", "enter"), "ruleskey", "Printer driver of 2027"},
+		"rule pack of others":        {append(toRules, "own.yaml", "enter", "other.pub", "enter"), "ruleskey", "signed with another key"},
+		"no such rule pack":          {append(toRules, "none.yaml", "enter"), "rules", "no such file"},
+		"odd passphrase":             {append(toProtection, "enter", "été été été été", "enter"), "passphrase", "not every keyboard"},
 		"output in a missing folder": {append(toRules, "enter", "enter", "enter", "enter", "x/", "enter"), "output", "no such file"},
 		"output exists":              {append(toRules, "enter", "enter", "enter", "enter", "esc"), "failure", ""},
 		"back from the first step":   {[]string{"esc"}, "goal", "What do you want?"},

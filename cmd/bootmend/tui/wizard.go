@@ -118,6 +118,9 @@ func questions(w Work) []Question {
 			ID: "passphrase", Title: "Passphrase", Kind: Secret, Needed: protectedBy(ByPassphrase),
 			Help: "Four or five unrelated words are easy to type and hard to guess. It is typed on an English keyboard layout at the machines.",
 			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				if err := w.Passphrase(v[0]); err != nil {
+					return "", err
+				}
 				note, err := strength(v[0])
 				if err == nil {
 					a.Passphrase = Passphrase(v[0])
@@ -152,20 +155,34 @@ func questions(w Work) []Question {
 			ID: "rules", Title: "A rule pack of your own?", Kind: Path, Needed: (*Answers).Builds, Patterns: []string{"*.yaml", "*.yml"},
 			Help:   "Always healed: " + strings.Join(w.Packaged(), "; ") + ". Leave this empty if that is what happened.",
 			Preset: func(a *Answers) []string { return []string{a.Rules} },
-			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.Rules, a.RulesKey, a.RulesTitle = "", "", ""
 				if strings.TrimSpace(v[0]) == "" {
-					a.Rules, a.RulesTitle = "", ""
 					return "", nil
 				}
 				path, err := existing(v[0])
+				a.Rules = path
+				return "", err
+			},
+		},
+		{
+			ID: "ruleskey", Title: "Who signed the rule pack?", Kind: Path, Patterns: []string{"*.pub"},
+			Needed: func(a *Answers) bool { return a.Builds() && a.Rules != "" },
+			Help:   "The minisign public key (.pub) of those who wrote it. Empty uses the pack without a signature: only if you wrote it yourself.",
+			Preset: func(a *Answers) []string { return []string{a.RulesKey} },
+			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
+				key := ""
+				if strings.TrimSpace(v[0]) != "" {
+					var err error
+					if key, err = existing(v[0]); err != nil {
+						return "", err
+					}
+				}
+				title, err := w.Rules(ctx, a.Rules, key)
 				if err != nil {
 					return "", err
 				}
-				title, err := w.Rules(ctx, path)
-				if err != nil {
-					return "", err
-				}
-				a.Rules, a.RulesTitle = path, title
+				a.RulesKey, a.RulesTitle = key, title
 				return "Rule pack: " + title, nil
 			},
 		},

@@ -13,10 +13,12 @@ import (
 type Work interface {
 	// Keys looks at a file or folder with recovery keys.
 	Keys(ctx context.Context, path string) (KeySummary, error)
-	// Rules checks a rule pack and gives its title.
-	Rules(ctx context.Context, path string) (title string, err error)
+	// Rules checks a rule pack, and its signature where key names a public key, and gives its title.
+	Rules(ctx context.Context, path, key string) (title string, err error)
 	// Packaged are the titles of the incidents that media heal by themselves.
 	Packaged() []string
+	// Passphrase says what makes a passphrase unfit.
+	Passphrase(text string) error
 	// Recipient checks the public half of an identity on a second stick: text, or a file that holds it.
 	Recipient(text string) error
 	// Devices lists the disks of this computer, also those that must not be written to.

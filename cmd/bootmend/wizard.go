@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/bitlocker/keys/vault"
+	"github.com/bootmend/bootmend/cmd/bootmend/tui"
+	"github.com/bootmend/bootmend/image/iso"
+	"github.com/bootmend/bootmend/image/usb"
+	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/report"
+)
+
+func newWizardCommand() *cobra.Command {
+	var accessible bool
+	cmd := &cobra.Command{
+		Use:   "wizard",
+		Short: "Ask step by step what media to make, and make them",
+		Long: `Ask step by step what media to make, and make them. At the end the wizard shows the command that does
+the same. "bootmend" alone starts it, too, where a person sits at the terminal.
+
+Ctrl-C leaves at any time; nothing half-written stays behind.
+` + exitHelp,
+		Example: `  bootmend wizard
+  bootmend wizard --accessible`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runWizard(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), accessible)
+		},
+	}
+	cmd.Flags().BoolVar(&accessible, "accessible", os.Getenv("ACCESSIBLE") != "", "ask line by line, for screen readers")
+	return cmd
+}
+
+// atTerminal reports whether a person can be asked.
+func atTerminal() bool {
+	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
+}
+
+func runWizard(ctx context.Context, in io.Reader, out io.Writer, accessible bool) error {
+	var err error
+	switch {
+	case accessible:
+		secret := func(prompt string) (string, error) {
+			return askHidden(ctx, out, prompt, "run the wizard in a terminal")
+		}
+		err = tui.RunLines(ctx, in, out, secret, wizardWork{})
+	case !atTerminal():
+		return withHint(errors.New("the wizard needs a terminal"), "\"bootmend build --help\" tells how media are made without it; --accessible asks line by line")
+	default:
+		err = tui.Run(ctx, out, wizardWork{})
+	}
+	if errors.Is(err, tui.ErrQuit) {
+		return &nothingToDo{err}
+	}
+	return err
+}
+
+// wizardWork does what the wizard asks for as the commands do it.
+type wizardWork struct{}
+
+// Keys implements tui.Work.
+func (wizardWork) Keys(ctx context.Context, path string) (tui.KeySummary, error) {
+	list, err := mergeKeyLists(ctx, []string{path})
+	if err != nil {
+		return tui.KeySummary{}, err
+	}
+	computers := map[string]bool{}
+	for _, e := range list.Entries {
+		if e.Computer != "" {
+			computers[strings.ToUpper(e.Computer)] = true
+		}
+	}
+	s := tui.KeySummary{Keys: list.Len(), Computers: len(computers)}
+	for _, p := range list.Problems {
+		s.Problems = append(s.Problems, p.Error())
+	}
+	return s, nil
+}
+
+// Rules implements tui.Work.
+func (wizardWork) Rules(_ context.Context, path, key string) (string, error) {
+	opts := rulesOptions{files: []string{path}, allowUnsigned: key == ""}
+	if key != "" {
+		opts.keys = []string{key}
+	}
+	packs, _, err := opts.load(io.Discard)
+	if err != nil {
+		return "", err
+	}
+	return packs[len(packs)-1].pack.Title, nil
+}
+
+// Packaged implements tui.Work.
+func (wizardWork) Packaged() []string {
+	packs, err := remediate.ParsePacks(assets.DefaultRules())
+	if err != nil {
+		return nil // a test of assets makes sure that they parse
+	}
+	var titles []string
+	for _, p := range packs {
+		titles = append(titles, p.Title)
+	}
+	return titles
+}
+
+// Passphrase implements tui.Work.
+func (wizardWork) Passphrase(text string) error { return vault.CheckPassphrase(text) }
+
+// Recipient implements tui.Work.
+func (wizardWork) Recipient(text string) error {
+	_, err := vault.ParseRecipient(text)
+	return err
+}
+
+// Devices implements tui.Work.
+func (wizardWork) Devices(context.Context) ([]tui.Device, error) {
+	list, err := listDevices()
+	var devices []tui.Device
+	for _, d := range list {
+		shown := tui.Device{Path: d.Path, Model: d.Model, Size: d.Size}
+		if refused := d.Refusals(); len(refused) > 0 {
+			shown.Refused = refused[0].Reason
+		}
+		devices = append(devices, shown)
+	}
+	return devices, err
+}
+
+// Do implements tui.Work.
+func (w wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
+	switch a.Goal {
+	case tui.GoalCheck:
+		return w.check(ctx, a, update)
+	case tui.GoalReport:
+		return w.report(ctx, a, update)
+	case tui.GoalISO, tui.GoalUSB:
+	}
+	var messages bytes.Buffer
+	opts := buildFrom(a)
+	update(tui.Progress{Name: "Media", State: "preparing"})
+	spec, err := opts.spec(ctx, &messages)
+	if err != nil {
+		return told(&messages), err
+	}
+	update(tui.Progress{Name: "Media", State: "done"})
+	outcome := told(&messages)
+	say := func(style tui.Style, format string, args ...any) {
+		outcome.Lines = append(outcome.Lines, tui.Line{Text: fmt.Sprintf(format, args...), Style: style})
+	}
+	writing := func(done, total int64) {
+		update(tui.Progress{Name: a.Output, State: "writing", Done: done, Total: total})
+	}
+	switch {
+	case a.Goal == tui.GoalISO:
+		info, err := iso.Write(ctx, a.Output, spec, writing)
+		if err != nil {
+			return outcome, err
+		}
+		update(tui.Progress{Name: a.Output, State: "done"})
+		say(tui.Good, "%s is made: %.1f MiB", a.Output, float64(info.Size)/(1<<20))
+		say(tui.Plain, "SHA-256 %s", info.SHA256)
+	case !a.ToDevices:
+		info, err := usb.Write(ctx, a.Output, spec, 0, writing)
+		if err != nil {
+			return outcome, err
+		}
+		update(tui.Progress{Name: a.Output, State: "done"})
+		say(tui.Good, "%s is made, media number %s", a.Output, info.MediaID)
+		say(tui.Plain, "\"bootmend flash %s --all\" writes it to sticks.", a.Output)
+	default:
+		return outcome, w.flash(ctx, a, spec, say, update)
+	}
+	return outcome, nil
+}
+
+// told are the lines that a command would have printed on the way.
+func told(messages *bytes.Buffer) *tui.Outcome {
+	outcome := &tui.Outcome{}
+	for line := range strings.Lines(messages.String()) {
+		outcome.Lines = append(outcome.Lines, tui.Line{Text: strings.TrimPrefix(strings.TrimSpace(line), "bootmend: "), Style: tui.Soft})
+	}
+	return outcome
+}
+
+// buildFrom are the options of the build command that say the same.
+func buildFrom(a *tui.Answers) *buildOptions {
+	opts := &buildOptions{}
+	opts.AddFlags(pflag.NewFlagSet("", pflag.ContinueOnError)) // for the defaults
+	if !a.AskAtMachine {
+		opts.keys = []string{a.KeyPath}
+		switch a.Protection {
+		case tui.ByPassphrase:
+			opts.vault.typed = string(a.Passphrase)
+		case tui.BySecond:
+			opts.vault.recipients = []string{a.Recipient}
+		case tui.Unprotected:
+			opts.unprotectedKeys = true
+		}
+	}
+	if a.Rules != "" {
+		opts.rules.files = []string{a.Rules}
+		if opts.rules.allowUnsigned = a.RulesKey == ""; a.RulesKey != "" {
+			opts.rules.keys = []string{a.RulesKey}
+		}
+	}
+	if a.AllMatching {
+		opts.policy = string(remediate.AllMatching)
+	}
+	opts.config.DryRun = a.DryRun
+	_ = opts.config.OnSuccess.Set(a.OnSuccess) // of the wizard's own list
+	_ = opts.config.OnFailure.Set(a.OnFailure)
+	return opts
+}
+
+func (wizardWork) check(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
+	r, err := verifyMedia(ctx, a.Media, func(done, total int64) {
+		update(tui.Progress{Name: a.Media, State: "checking", Done: done, Total: total})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.Media, err)
+	}
+	update(tui.Progress{Name: a.Media, State: "done"})
+	var text bytes.Buffer
+	if err := printReport(&text, a.Media, r); err != nil {
+		return nil, err
+	}
+	outcome := &tui.Outcome{}
+	for line := range strings.Lines(text.String()) {
+		style := tui.Plain
+		if strings.HasPrefix(line, "OK") {
+			style = tui.Good
+		}
+		outcome.Lines = append(outcome.Lines, tui.Line{Text: strings.TrimRight(line, "\n"), Style: style})
+	}
+	if !r.OK {
+		return outcome, fmt.Errorf("%s is not as it was made: write it anew; if that does not help, the stick is bad", a.Media)
+	}
+	return outcome, nil
+}
+
+func (wizardWork) report(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
+	opts := reportOptions{output: a.Output}
+	write, err := opts.writer()
+	if err != nil {
+		return nil, err
+	}
+	update(tui.Progress{Name: a.Logs, State: "reading"})
+	var messages bytes.Buffer
+	var logs report.Collector
+	if _, err := collectLogs(ctx, &messages, &logs, []string{a.Logs}); err != nil {
+		return told(&messages), err
+	}
+	outcome := told(&messages)
+	r := logs.Report()
+	if r.Runs == 0 {
+		return outcome, fmt.Errorf("there is no log of bootmend in %s", a.Logs)
+	}
+	if err := writeReport(r, write, a.Output); err != nil {
+		return outcome, err
+	}
+	update(tui.Progress{Name: a.Output, State: "done"})
+	for _, c := range r.Counts {
+		outcome.Lines = append(outcome.Lines, tui.Line{Text: fmt.Sprintf("%-16s %s", report.Words(c.Result), plural(c.Machines, "machine"))})
+	}
+	outcome.Lines = append(outcome.Lines, tui.Line{Text: plural(len(r.Rotate), "recovery key") + " to rotate"},
+		tui.Line{Text: a.Output + " is written.", Style: tui.Good})
+	return outcome, nil
+}
