@@ -148,8 +148,11 @@ func (w wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Prog
 	case tui.GoalISO, tui.GoalUSB:
 	}
 	var messages bytes.Buffer
-	opts := buildFrom(a)
 	update(tui.Progress{Name: "Media", State: "preparing"})
+	opts, err := buildFrom(a)
+	if err != nil {
+		return nil, err
+	}
 	spec, err := opts.spec(ctx, &messages)
 	if err != nil {
 		return told(&messages), err
@@ -195,14 +198,16 @@ func told(messages *bytes.Buffer) *tui.Outcome {
 }
 
 // buildFrom are the options of the build command that say the same.
-func buildFrom(a *tui.Answers) *buildOptions {
-	opts := &buildOptions{}
+func buildFrom(a *tui.Answers) (opts *buildOptions, err error) {
+	opts = &buildOptions{}
 	opts.AddFlags(pflag.NewFlagSet("", pflag.ContinueOnError)) // for the defaults
 	if !a.AskAtMachine {
 		opts.keys = []string{a.KeyPath}
 		switch a.Protection {
 		case tui.ByPassphrase:
-			opts.vault.typed = string(a.Passphrase)
+			if opts.vault.passphrase, err = vault.NewPassphrase(string(a.Passphrase), vault.WorkFactor); err != nil {
+				return nil, err
+			}
 		case tui.BySecond:
 			opts.vault.recipients = []string{a.Recipient}
 		case tui.Unprotected:
@@ -221,7 +226,7 @@ func buildFrom(a *tui.Answers) *buildOptions {
 	opts.config.DryRun = a.DryRun
 	_ = opts.config.OnSuccess.Set(a.OnSuccess) // of the wizard's own list
 	_ = opts.config.OnFailure.Set(a.OnFailure)
-	return opts
+	return opts, nil
 }
 
 func (wizardWork) check(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {

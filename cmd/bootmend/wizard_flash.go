@@ -9,7 +9,6 @@ import (
 	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/flash"
 	"github.com/bootmend/bootmend/image/flash/device"
-	"github.com/bootmend/bootmend/image/usb"
 )
 
 // flash writes the media that spec describes to the chosen sticks, as the command does.
@@ -22,7 +21,7 @@ func (wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, sa
 	if err != nil {
 		return err
 	}
-	f := &flasher{opts: &flashOptions{}, media: &builtStick{tree: tree}, display: &wizardFlash{say, update}}
+	f := &flasher{opts: &flashOptions{}, media: &flashTree{tree: tree}, display: &wizardFlash{say, update}}
 	var chosen []device.Device
 	for _, c := range a.Devices {
 		i := slices.IndexFunc(list, func(d device.Device) bool { return d.Path == c.Path })
@@ -66,15 +65,3 @@ func (v *wizardFlash) finish(row *flashRow, r flash.Result) {
 func (*wizardFlash) refuse(device.Device, string) {}
 func (*wizardFlash) summary(map[flash.State]int)  {}
 func (*wizardFlash) close()                       {}
-
-// builtStick is media that are in no file.
-type builtStick struct {
-	tree *image.Tree
-	bySize
-}
-
-func (m *builtStick) source(d device.Device) (flash.Source, error) {
-	return m.get(d, func() (flash.Source, error) {
-		return usb.Plan(m.tree, usb.Device{Size: d.Size, SectorSize: d.SectorSize})
-	})
-}
