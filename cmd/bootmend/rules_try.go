@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,7 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/disk"
+	"github.com/bootmend/bootmend/remediate/ntfsfs"
 )
 
 type rulesTestOptions struct {
@@ -111,15 +115,79 @@ func runRulesTest(ctx context.Context, w, messages io.Writer, packFile, tree str
 }
 
 // eachTree calls use with every file tree that a path stands for.
-func eachTree(_ context.Context, _ io.Writer, tree string, _ rulesTestOptions, use func(where string, fsys fs.FS) error) error {
+func eachTree(ctx context.Context, messages io.Writer, tree string, opts rulesTestOptions, use func(where string, fsys fs.FS) error) error {
+	tree = drivePath(tree)
 	info, err := os.Stat(tree)
 	if err != nil {
 		return err
 	}
 	if info.IsDir() {
+		if opts.partition != 0 || opts.keyFile != "" {
+			return usagef("%s is a folder: --partition and --key-file are for disks and images", tree)
+		}
 		return use(tree, os.DirFS(tree))
 	}
-	return fmt.Errorf("%s is not a folder", tree)
+	src, err := openSource(tree)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	secret, err := readSecret(opts.keyFile)
+	if err != nil {
+		return err
+	}
+	found := 0
+	for _, v := range src.volumes {
+		if opts.partition != 0 && v.Number != opts.partition || v.Kind != disk.NTFS && v.Kind != disk.BitLocker {
+			continue
+		}
+		err := withClear(ctx, messages, src, v, secret, func(r io.ReaderAt, size int64) error {
+			fsys, err := ntfsfs.Open(ctx, r, size)
+			if err != nil {
+				return fmt.Errorf("%s: %w", src.where(v), err)
+			}
+			if len(src.volumes) > 1 && opts.partition == 0 {
+				// Of a whole disk, the volumes without Windows are of no interest.
+				if _, err := remediate.FindWindows(fsys); errors.Is(err, remediate.ErrNoWindows) {
+					return nil
+				}
+			}
+			found++
+			return use(src.where(v), fsys)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if found == 0 {
+		return errNoWindowsThere(tree)
+	}
+	return nil
+}
+
+// withClear calls use with the clear content of a volume.
+func withClear(ctx context.Context, messages io.Writer, src *source, v disk.Volume, s secret, use func(r io.ReaderAt, size int64) error) error {
+	section := src.section(v)
+	if v.Kind != disk.BitLocker {
+		return use(section, v.Size)
+	}
+	m, err := bitlocker.ReadMetadata(section, v.Size)
+	if err != nil {
+		return fmt.Errorf("%s: %w", src.where(v), err)
+	}
+	key, protector, err := unlock(ctx, messages, m, s)
+	if err != nil {
+		return explainLocked(fmt.Errorf("%s: %w", src.where(v), err), m)
+	}
+	defer key.Wipe()
+	if protector != nil {
+		fmt.Fprintf(messages, "bootmend: %s: unlocked by %s %s\n", src.where(v), protector.Kind, protector.ID)
+	}
+	clear, err := bitlocker.OpenVolume(section, m, key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", src.where(v), err)
+	}
+	return use(clear, clear.Size())
 }
 
 func printTrial(w io.Writer, t trialStatus) error {
