@@ -255,13 +255,6 @@ var keyLike = regexp.MustCompile(`([0-9]{6}[-_./, \x{2010}-\x{2015}]?){7}[0-9]{6
 
 func redact(b []byte) []byte { return keyLike.ReplaceAll(b, []byte("[recovery key removed]")) }
 
-// ReadLog reads a log back. Lines that are no log lines are skipped and counted: a
-// power cut leaves a torn one.
-func ReadLog(r io.Reader) (lines []Line, skipped int, err error) {
-	skipped, err = ScanLog(r, nil, func(l *Line) { lines = append(lines, *l) })
-	return lines, skipped, err
-}
-
 // maxLogLine bounds one line of a log.
 const maxLogLine = 4 << 20
 

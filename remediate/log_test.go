@@ -44,7 +44,7 @@ func TestLogEveryEvent(t *testing.T) {
 		l.Add(e)
 	}
 	l.Errorf("mount", "disk %d", 1)
-	lines, skipped, err := ReadLog(bytes.NewReader(l.Bytes()))
+	lines, skipped, err := readLog(bytes.NewReader(l.Bytes()))
 	if err != nil || skipped != 0 || len(lines) != len(events)+1 {
 		t.Fatalf("%d lines, %d skipped, %v", len(lines), skipped, err)
 	}
@@ -108,7 +108,7 @@ func TestLogConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	lines, skipped, err := ReadLog(bytes.NewReader(l.Bytes()))
+	lines, skipped, err := readLog(bytes.NewReader(l.Bytes()))
 	if err != nil || skipped != 0 || len(lines) != 400 || lines[399].Seq != 400 {
 		t.Errorf("%d lines, %d skipped, %v", len(lines), skipped, err)
 	}
@@ -124,7 +124,7 @@ func TestLogHoldsNoKey(t *testing.T) {
 		if bytes.Contains(b, []byte("562650")) || bytes.Contains(b, []byte("483692")) || !bytes.Contains(b, []byte(sha)) {
 			t.Errorf("got %s", b)
 		}
-		if lines, _, err := ReadLog(bytes.NewReader(b)); err != nil || len(lines) != 1 {
+		if lines, _, err := readLog(bytes.NewReader(b)); err != nil || len(lines) != 1 {
 			t.Errorf("does not read back: %v", err)
 		}
 	}
@@ -134,7 +134,7 @@ func TestReadLogSkipsTornLines(t *testing.T) {
 	l := testLog(t)
 	l.Add(VerifyEvent{OK: true})
 	whole := string(l.Bytes())
-	lines, skipped, err := ReadLog(strings.NewReader(whole + "\n{\"schema\":\"other\"}\n" + whole + whole[:40]))
+	lines, skipped, err := readLog(strings.NewReader(whole + "\n{\"schema\":\"other\"}\n" + whole + whole[:40]))
 	if err != nil || len(lines) != 2 || skipped != 2 || !reflect.DeepEqual(lines[0], lines[1]) {
 		t.Errorf("%d lines, %d skipped, %v", len(lines), skipped, err)
 	}
@@ -183,11 +183,17 @@ func TestNewRun(t *testing.T) {
 func FuzzReadLog(f *testing.F) {
 	f.Add([]byte(`{"schema":"bootmend.log/v1","time":"2024-07-20T08:00:00Z","run":"r","seq":1,"event":"verify","verify":{"device":"","ok":true}}` + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		lines, _, _ := ReadLog(bytes.NewReader(data))
+		lines, _, _ := readLog(bytes.NewReader(data))
 		for _, l := range lines {
 			if l.Schema != LogSchema {
 				t.Errorf("line %+v", l)
 			}
 		}
 	})
+}
+
+// readLog reads a whole log.
+func readLog(r io.Reader) (lines []Line, skipped int, err error) {
+	skipped, err = ScanLog(r, nil, func(l *Line) { lines = append(lines, *l) })
+	return lines, skipped, err
 }

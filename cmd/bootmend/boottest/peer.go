@@ -93,7 +93,7 @@ func MakePeer(ctx context.Context, dir, password string) (*Peer, error) {
 		return nil, err
 	}
 	root := filepath.Join(dir, "root")
-	if err := peerModuleTree(root, modules); err != nil {
+	if err := peerModuleTree(root, modules, peerModules); err != nil {
 		return nil, fmt.Errorf("modules of the peer: %w", err)
 	}
 	if err := peerPrograms(ctx, root); err != nil {
@@ -157,8 +157,8 @@ func Xorriso(ctx context.Context, tree, to, hybrid, bios, esp string) error {
 	return err
 }
 
-// peerModuleTree unpacks the peer's dozen modules and what they depend on, for busybox's modprobe.
-func peerModuleTree(root string, archive []byte) error {
+// peerModuleTree unpacks a dozen modules and what they depend on, for busybox's modprobe.
+func peerModuleTree(root string, archive []byte, wantedModules []string) error {
 	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(bytes.NewReader(archive)))
 	if err != nil {
 		return err
@@ -209,7 +209,7 @@ func peerModuleTree(root string, archive []byte) error {
 		return writeFile(filepath.Join(root, dir, plainName(module)), data, 0o644)
 	}
 	for module := range depends {
-		for _, wanted := range peerModules {
+		for _, wanted := range wantedModules {
 			if moduleName(module) == strings.ReplaceAll(wanted, "-", "_") {
 				if err := add(module); err != nil {
 					return err
