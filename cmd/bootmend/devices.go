@@ -81,7 +81,7 @@ func printDevices(w io.Writer, list []device.Device) error {
 	fmt.Fprintln(table, "DEVICE\tSIZE\tBUS\tREMOVABLE\tMODEL\tSERIAL\tMOUNTED\tFLASH")
 	for _, d := range list {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Path, device.Bytes(d.Size), d.Bus, yesNo(d.Removable),
-			orDash(d.Model), orDash(d.Serial), orDash(strings.Join(d.Mounts, ", ")), verdict(d.Refusals()))
+			orDash(d.Model), orDash(d.Serial), orDash(printable(strings.Join(d.Mounts, ", "))), verdict(d.Refusals()))
 	}
 	return table.Flush()
 }

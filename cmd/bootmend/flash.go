@@ -337,7 +337,7 @@ func (f *flasher) ask(ctx context.Context, chosen []device.Device) error {
 	for _, d := range chosen {
 		line := "  " + d.String()
 		if len(d.Mounts) > 0 {
-			line += ", mounted at " + strings.Join(d.Mounts, ", ")
+			line += ", mounted at " + printable(strings.Join(d.Mounts, ", "))
 		}
 		fmt.Fprintln(f.messages, line)
 	}

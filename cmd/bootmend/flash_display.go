@@ -131,7 +131,8 @@ func (d *flashDisplay) add(dev device.Device, site string, single bool) *flashRo
 	row := &flashRow{device: dev, site: site}
 	d.rows = append(d.rows, row)
 	if single && d.interactive {
-		d.bar = progressbar.NewOptions64(-1,
+		// The length comes later. A bar of unknown length has a goroutine that draws without regard to this one.
+		d.bar = progressbar.NewOptions64(1,
 			progressbar.OptionSetWriter(d.messages),
 			progressbar.OptionShowBytes(true),
 			progressbar.OptionShowTotalBytes(true),

@@ -73,6 +73,17 @@ func (m *terminal) expect(pattern string) string {
 	return ""
 }
 
+// status waits for the program's end and returns its exit status.
+func (m *terminal) status() string {
+	m.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if out := strings.TrimSpace(m.tmux("display-message", "-p", "#{pane_dead_status}")); out != "" {
+			return out
+		}
+	}
+	return ""
+}
+
 // slowStick is a stick that takes long enough to be watched.
 func slowStick(t *testing.T, f *flashtest.Faulty) (dev string, detach func()) {
 	t.Helper()
@@ -193,9 +204,9 @@ func TestWatch(t *testing.T) {
 	plug(second, &flashtest.Faulty{Size: 16 << 20, FlipAt: 3 << 20})
 	term.expect(second + `, 16.8 MB: bad: returns other bytes than were written, at byte 3145728`)
 	term.keys("C-c")
-	screen = term.expect(`(?s)1 good, 1 bad.*hint: they are named above`)
-	if status := term.tmux("display-message", "-p", "#{pane_dead_status}"); strings.TrimSpace(status) != "1" {
-		t.Errorf("exit status %s", status)
+	screen = term.expect(`(?s)1 good, 1 bad.*hint: bad sticks are named above`)
+	if status := term.status(); status != "1" {
+		t.Errorf("exit status %q", status)
 	}
 	if strings.Contains(screen, before+", 16.8 MB: ") {
 		t.Errorf("the stick that was there was written:\n%s", screen)

@@ -72,7 +72,7 @@ func (d Device) Refusals() []Refusal {
 		add(InUse, "used by %s", strings.Join(d.Users, ", "))
 	}
 	if len(d.Mounts) > 0 {
-		add(Mounted, "mounted at %s", strings.Join(d.Mounts, ", "))
+		add(Mounted, "mounted at %s", clean(strings.Join(d.Mounts, ", ")))
 	}
 	if d.ReadOnly {
 		add(ReadOnly, "write-protected")

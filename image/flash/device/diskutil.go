@@ -202,6 +202,9 @@ func parseDiskutilInfo(data []byte, mounts []string) (d Device, ok bool, err err
 	if d.Size == 0 {
 		d.Size = numberOf(m, "TotalSize")
 	}
+	if d.SectorSize == 0 {
+		d.SectorSize = 512
+	}
 	if w, told := m["WritableMedia"].(bool); told {
 		d.ReadOnly = !w
 	}
