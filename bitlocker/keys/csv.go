@@ -407,7 +407,8 @@ func (t *table) bareRow(r row) {
 	cells, found := t.bareCells(r.text)
 	if found < 0 {
 		// No table, but a line with a key, as a person notes it.
-		cells, found = []string{r.text[:start], r.text[start:end], r.text[end:]}, 1
+		trim := func(s string) string { return strings.Trim(s, " \t:;,=-") }
+		cells, found = []string{trim(r.text[:start]), r.text[start:end], trim(r.text[end:])}, 1
 	}
 	passwords, reason := passwordsIn(cells[found])
 	var ids []bitlocker.GUID

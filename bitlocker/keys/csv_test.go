@@ -322,6 +322,54 @@ func BenchmarkReadCSV(b *testing.B) {
 	}
 }
 
+// FuzzRead looks for what no format may do, whatever it is given.
+func FuzzRead(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*")
+	for _, file := range files {
+		if data, err := os.ReadFile(file); err == nil && !strings.HasSuffix(file, ".golden") {
+			f.Add(data)
+		}
+	}
+	f.Add([]byte(`{"a":[{"key":"` + key1 + `","id":[` + strings.Repeat("1,", 15) + `1]}],"computerName":"PC"}` + "\n{"))
+	f.Add([]byte("dn: CN=x{" + id1 + "},CN=PC\\, 1,OU=\\C3\\84\nmsFVE-RecoveryPassword:: " + "AAAA\n a\n"))
+	f.Add([]byte(key1 + "\n{" + id1 + "}\n" + key2 + "\r{" + id2 + "}"))
+	f.Add([]byte(strings.Repeat("[", 100) + key1))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := Read(bytes.NewReader(data), "f")
+		if err != nil {
+			return
+		}
+		if l.Len() == 0 && len(l.Problems) == 0 {
+			t.Error("neither a key nor a problem")
+		}
+		for _, e := range l.Entries {
+			if _, err := bitlocker.ParseRecoveryPassword(e.Password.Reveal()); err != nil || e.Line < 1 {
+				t.Errorf("entry of line %d: %v", e.Line, err)
+			}
+			if mayHoldKey(e.Computer) || mayHoldKey(e.Container) {
+				t.Error("a key in the place of a name")
+			}
+		}
+		for _, p := range l.Problems {
+			if mayHoldKey(p.Reason) || p.Line < 1 {
+				t.Errorf("problem of line %d: %q", p.Line, p.Reason)
+			}
+		}
+		if l.Len() == 0 {
+			return
+		}
+		// What was read is written so that it reads the same.
+		var b bytes.Buffer
+		if err := l.WriteCSV(&b); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Read(&b, "again")
+		if err != nil || len(again.Entries)+len(again.StartupKeys)+again.Duplicates != l.Len() || len(again.Problems) != 0 {
+			t.Fatalf("%v: %d of %d keys, problems %v", err, again.Len(), l.Len(), again.Problems)
+		}
+	})
+}
+
 func FuzzReadCSV(f *testing.F) {
 	f.Add([]byte("KeyID,RecoveryKey\n" + id1 + "," + key1 + "\n"))
 	f.Add([]byte("sep=;\n\"a\";\"" + key1 + "\n" + id2 + ";" + key2))

@@ -82,7 +82,7 @@ const noPassword = "the recovery object has no msFVE-RecoveryPassword: whoever r
 func (c *collector) ldif(text string) {
 	var (
 		lines  = lineReader{rest: text}
-		object recoveryObject
+		object = recoveryObject{line: 1}
 		logic  strings.Builder // a line with those that continue it
 		start  int
 	)

@@ -128,6 +128,8 @@ var errLongLine = fmt.Errorf("the line is longer than %d bytes", maxLine)
 type lineReader struct {
 	rest string
 	line int // number of the line last returned
+	// feed is how far the next line feed is known to be; old ends have none for long.
+	feed int
 }
 
 // next returns the next line without its end; ok is false behind the last. A line
@@ -137,10 +139,12 @@ func (l *lineReader) next() (line string, ok bool) {
 		return "", false
 	}
 	l.line++
-	end := strings.IndexByte(l.rest, '\n')
-	if end < 0 {
-		end = len(l.rest)
+	if l.feed <= 0 {
+		if l.feed = strings.IndexByte(l.rest, '\n') + 1; l.feed == 0 {
+			l.feed = len(l.rest) + 1
+		}
 	}
+	end := l.feed - 1
 	if cr := strings.IndexByte(l.rest[:end], '\r'); cr >= 0 {
 		end = cr
 	}
@@ -152,5 +156,6 @@ func (l *lineReader) next() (line string, ok bool) {
 		end++
 	}
 	l.rest = l.rest[end:]
+	l.feed -= end
 	return line, true
 }
