@@ -33,9 +33,9 @@ const readmeNoKeys = `This medium holds no recovery keys. It asks for them where
 
 `
 
-const readmeStick = `For the administrator: put newer key files into bootmend/keys and further rule packs
-into bootmend/rules; they are used beside those that are there. "bootmend verify"
-checks this stick.
+const readmeStick = `For the administrator: put newer key files into bootmend/keys, and further rule packs
+with their signatures into bootmend/rules; they are used beside those that are there.
+"bootmend verify" checks this stick.
 
 `
 
