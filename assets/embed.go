@@ -75,12 +75,16 @@ func OpenBundle() (*Bundle, error) {
 // OpenBundleReader opens a bundle of size bytes that lies elsewhere.
 func OpenBundleReader(r io.ReaderAt, size int64) (*Bundle, error) { return bundle.Open(r, size) }
 
-// Mend returns the agent as the last segment of an initramfs: a compressed cpio archive with the program
-// as /init (see initramfs.Agent). It fails with ErrNoMend where none is embedded.
-func Mend() ([]byte, error) {
-	data, err := embedded.ReadFile(mendFile)
+// Mend opens the agent as the last segment of an initramfs: a compressed cpio archive with the program as /init (see
+// initramfs.Agent). It may be opened any number of times, and is read from the program's own pages. It fails with
+// ErrNoMend where none is embedded.
+func Mend() (size int64, open func() (io.ReadCloser, error), err error) {
+	info, err := fs.Stat(embedded, mendFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoMend
+		return 0, nil, ErrNoMend
 	}
-	return data, err
+	if err != nil {
+		return 0, nil, err
+	}
+	return info.Size(), func() (io.ReadCloser, error) { return embedded.Open(mendFile) }, nil
 }

@@ -182,12 +182,21 @@ func TestOpenCopiesNothing(t *testing.T) {
 }
 
 func TestMend(t *testing.T) {
-	segment, err := Mend()
+	size, open, err := Mend()
 	if errors.Is(err, ErrNoMend) {
 		t.Skipf("no agent to test: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	f, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	segment, err := io.ReadAll(f)
+	if err != nil || int64(len(segment)) != size {
+		t.Fatalf("%d bytes, announced %d: %v", len(segment), size, err)
 	}
 	if !bytes.HasPrefix(segment, []byte{0x28, 0xB5, 0x2F, 0xFD}) { // RFC 8878, 3.1.1
 		t.Errorf("the agent's segment starts with % x, expected a zstd frame", segment[:4])

@@ -1,10 +1,13 @@
 package image
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/bootmend/bootmend/image/fat"
 )
@@ -15,7 +18,7 @@ const espFree = 1536 << 10
 // espImage makes the EFI system partition that firmware starts from. GRUB's signed CD build takes /boot/grub of
 // the device that it was started from, before it looks elsewhere: as a stick, that is this volume; as a CD, the
 // ISO file system. So the same configuration lies in both.
-func espImage(t *Tree, files []File) (File, error) {
+func espImage(ctx context.Context, t *Tree, files []File) (File, error) {
 	id, err := t.VolumeID()
 	if err != nil {
 		return File{}, err
@@ -25,9 +28,16 @@ func espImage(t *Tree, files []File) (File, error) {
 	if err != nil {
 		return File{}, fmt.Errorf("EFI system partition: %w", err)
 	}
-	return File{Path: PathESP, Size: v.Size(), inside: files, Open: func() (io.ReadCloser, error) {
+	f := File{Path: PathESP, Size: v.Size(), inside: files, Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(v, 0, v.Size())), nil
-	}}, nil
+	}}
+	f.sum = sync.OnceValues(func() ([sha256.Size]byte, error) {
+		summed := f
+		err := summed.hash(ctx)
+		return summed.SHA256, err
+	})
+	go func() { _, _ = f.sum() }() // while the file system is laid out and written; the manifest gets the error
+	return f, nil
 }
 
 // FATEntries are files as package fat takes them.

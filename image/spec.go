@@ -23,8 +23,8 @@ type Spec struct {
 	Bundle fs.FS
 	// GrubConfig is the template assets/grub.cfg.
 	GrubConfig []byte
-	// Agent is the initramfs segment with the agent, as made by initramfs.Agent.
-	Agent []byte
+	// Agent is the initramfs segment with the agent, as made by initramfs.Agent. Its path does not matter.
+	Agent File
 	// Config is the agent's configuration, from config.Config.Marshal.
 	Config []byte
 	// Keys is the list of recovery keys in canonical CSV; nil for media without keys.
@@ -81,7 +81,7 @@ func (s Spec) check() error {
 	switch {
 	case s.Bundle == nil:
 		return errors.New("media need the boot bundle: none given")
-	case len(s.Agent) == 0:
+	case s.Agent.Open == nil || s.Agent.Size == 0:
 		return errors.New("media need the agent: none given")
 	case len(s.GrubConfig) == 0:
 		return errors.New("media need GRUB's configuration: none given")

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -49,12 +50,13 @@ const (
 type File struct {
 	Path   string
 	Size   int64
-	SHA256 [sha256.Size]byte
+	SHA256 [sha256.Size]byte // zero for what is made of other files: the EFI system partition and the manifest
 	Open   func() (io.ReadCloser, error)
 
 	ModTime time.Time // of files that were read from media
 
-	inside []File // of the volume that it is an image of, with their hashes
+	inside []File                            // of the volume that it is an image of, with their hashes
+	sum    func() ([sha256.Size]byte, error) // where SHA256 is zero and the manifest needs it
 }
 
 // Tree is everything on the media, in the order in which it is read when the media boot. [Spec.Tree] makes one for
@@ -88,19 +90,23 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 	}
 	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, BootHybrid: hybrid}
 
-	kernel, err := fromBundle(s.Bundle, PathKernel, assets.Kernel)
-	if err != nil {
-		return nil, err
+	var inputs []File
+	for _, f := range []struct {
+		path, name string
+		packed     bool
+	}{
+		{PathKernel, assets.Kernel, false}, {PathModules, assets.ModulesCPIO, false}, {PathElTorito, assets.ElTorito, false},
+		{PathGrub, assets.Grub, true}, {PathShim, assets.Shim, true}, {PathNotice, assets.Notice, true},
+	} {
+		file, err := fromBundle(s.Bundle, f.path, f.name, f.packed)
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, file)
 	}
-	modules, err := fromBundle(s.Bundle, PathModules, assets.ModulesCPIO)
-	if err != nil {
-		return nil, err
-	}
-	unpacked, err := unpack(s.Bundle)
-	if err != nil {
-		return nil, err
-	}
-	inputs := append([]File{kernel, modules, FromBytes(PathAgent, s.Agent)}, unpacked...)
+	agent := s.Agent
+	agent.Path = PathAgent
+	inputs = slices.Insert(inputs, 2, agent) // in the order in which they are read
 	inputs = append(inputs, FromBytes(PathConfig, s.Config))
 	if s.Keys != nil {
 		inputs = append(inputs, FromBytes(PathKeys, s.Keys))
@@ -135,11 +141,11 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		if err := hashAll(ctx, inside); err != nil {
 			return nil, err
 		}
-		esp, err := espImage(t, inside)
+		esp, err := espImage(ctx, t, inside)
 		if err != nil {
 			return nil, err
 		}
-		t.Files = append(t.Files, esp)
+		inputs = slices.Insert(inputs, 3, esp)
 	case stick:
 		if t.Core, err = pick(inputs, PathElTorito).content(); err != nil {
 			return nil, err
@@ -152,31 +158,10 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		}
 	}
 	t.Files = append(t.Files, id, FromBytes("/bootmend/id-"+t.ID, nil))
-	if err := hashAll(ctx, t.Files); err != nil {
+	if err := hashAll(ctx, t.Files); err != nil { // but for what has a sum of its own
 		return nil, err
 	}
 	return t, t.writeManifest()
-}
-
-// unpack takes the small files of the bundle that are compressed and read more than once, each on its own
-// processor.
-func unpack(bundle fs.FS) ([]File, error) {
-	files := []struct{ path, name string }{
-		{PathElTorito, assets.ElTorito}, {PathNotice, assets.Notice}, {PathShim, assets.Shim}, {PathGrub, assets.Grub},
-	}
-	unpacked := make([]File, len(files))
-	var g errgroup.Group
-	for i, f := range files {
-		g.Go(func() error {
-			data, err := fs.ReadFile(bundle, f.name)
-			if err != nil {
-				return fmt.Errorf("boot bundle: %s: %w", f.name, err)
-			}
-			unpacked[i] = FromBytes(f.path, data)
-			return nil
-		})
-	}
-	return unpacked, g.Wait()
 }
 
 func pick(files []File, path string) File {
@@ -231,12 +216,23 @@ type summer interface {
 	Sum(name string) ([sha256.Size]byte, bool)
 }
 
-func fromBundle(bundle fs.FS, path, name string) (File, error) {
+// fromBundle is a file with the content of an entry of the bundle. A packed entry is unpacked once, beside everything
+// else that goes on until somebody reads it.
+func fromBundle(bundle fs.FS, path, name string, packed bool) (File, error) {
 	info, err := fs.Stat(bundle, name)
 	if err != nil {
 		return File{}, fmt.Errorf("boot bundle: %s: %w", name, err)
 	}
 	f := File{Path: path, Size: info.Size(), Open: func() (io.ReadCloser, error) { return bundle.Open(name) }}
+	if packed {
+		f.Open = fromMemory(func() ([]byte, error) {
+			data, err := fs.ReadFile(bundle, name)
+			if err != nil {
+				return nil, fmt.Errorf("boot bundle: %s: %w", name, err)
+			}
+			return data, nil
+		}, true)
+	}
 	if known, ok := bundle.(summer); ok {
 		if sum, ok := known.Sum(name); ok {
 			f.SHA256 = sum
@@ -245,12 +241,27 @@ func fromBundle(bundle fs.FS, path, name string) (File, error) {
 	return f, nil
 }
 
+// fromMemory opens content that is made once: when it is first wanted or, with ahead, beginning now.
+func fromMemory(content func() ([]byte, error), ahead bool) func() (io.ReadCloser, error) {
+	content = sync.OnceValues(content)
+	if ahead {
+		go func() { _, _ = content() }() // whoever opens it gets the error
+	}
+	return func() (io.ReadCloser, error) {
+		data, err := content()
+		if err != nil {
+			return nil, err
+		}
+		return memory{bytes.NewReader(data)}, nil
+	}
+}
+
 // hashAll fills in the hashes that are missing, several files at a time.
 func hashAll(ctx context.Context, files []File) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range files {
-		if files[i].SHA256 == ([sha256.Size]byte{}) {
+		if files[i].SHA256 == ([sha256.Size]byte{}) && files[i].sum == nil {
 			g.Go(func() error { return files[i].hash(ctx) })
 		}
 	}
@@ -362,24 +373,44 @@ func (m Manifest) Marshal() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// writeManifest adds the manifest or renews it; its size depends on names and sizes alone.
+// writeManifest adds the manifest or renews it. Its size depends on names and sizes alone, so that its content can wait
+// until it is read.
 func (t *Tree) writeManifest() error {
 	t.Files = slices.DeleteFunc(t.Files, func(f File) bool { return f.Path == PathManifest })
-	m := Manifest{Schema: 1, Media: t.ID, Time: t.Time, Files: manifestFiles(t.Files), Boot: t.boot}
-	data, err := m.Marshal()
+	files := slices.Clone(t.Files)
+	m := Manifest{Schema: 1, Media: t.ID, Time: t.Time, Boot: t.boot}
+	m.Files, _ = manifestFiles(files, func(f File) ([sha256.Size]byte, error) { return f.SHA256, nil })
+	blank, err := m.Marshal()
 	if err != nil {
 		return err
 	}
-	f := FromBytes(PathManifest, data)
-	f.SHA256 = sha256.Sum256(data)
-	t.Files = append(t.Files, f)
+	t.Files = append(t.Files, File{Path: PathManifest, Size: int64(len(blank)), Open: fromMemory(func() (_ []byte, err error) {
+		m.Files, err = manifestFiles(files, func(f File) ([sha256.Size]byte, error) {
+			if f.sum != nil {
+				return f.sum()
+			}
+			return f.SHA256, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		return m.Marshal()
+	}, false)})
 	return nil
 }
 
-func manifestFiles(files []File) (list []ManifestFile) {
+func manifestFiles(files []File, sum func(File) ([sha256.Size]byte, error)) (list []ManifestFile, err error) {
 	for _, f := range files {
-		list = append(list, ManifestFile{f.Path, f.Size, hex.EncodeToString(f.SHA256[:]), manifestFiles(f.inside)})
+		s, err := sum(f)
+		if err != nil {
+			return nil, err
+		}
+		inside, err := manifestFiles(f.inside, sum)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, ManifestFile{f.Path, f.Size, hex.EncodeToString(s[:]), inside})
 	}
 	slices.SortFunc(list, func(a, b ManifestFile) int { return strings.Compare(a.Path, b.Path) })
-	return list
+	return list, nil
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 
@@ -115,6 +116,13 @@ func (b *Bundle) ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot bundle: %w", err)
 	}
+	if entry := b.entries[name]; entry.Method == zstd.ZipMethodWinZip && size <= maxAtOnce {
+		data, err := unpack(entry)
+		if err != nil {
+			return nil, fmt.Errorf("boot bundle: %s: %w", name, err)
+		}
+		return data, nil
+	}
 	f, err := b.entries[name].Open()
 	if err != nil {
 		return nil, fmt.Errorf("boot bundle: %s: %w", name, err)
@@ -137,6 +145,39 @@ func (b *Bundle) ReadFile(name string) ([]byte, error) {
 			return nil, fmt.Errorf("boot bundle: %s: %w", name, err)
 		}
 	}
+}
+
+// maxAtOnce is the largest entry that is unpacked in one go.
+const maxAtOnce = 16 << 20
+
+// unpack unpacks an entry in one go. Read as a stream it would pass through a window as large as itself.
+func unpack(f *zip.File) ([]byte, error) {
+	raw, err := f.OpenRaw()
+	if err != nil {
+		return nil, err
+	}
+	if f.CompressedSize64 > maxAtOnce {
+		return nil, fmt.Errorf("%d bytes packed, %d unpacked", f.CompressedSize64, f.UncompressedSize64)
+	}
+	packed := make([]byte, f.CompressedSize64)
+	if _, err := io.ReadFull(raw, packed); err != nil {
+		return nil, err
+	}
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxAtOnce))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	data, err := d.DecodeAll(packed, make([]byte, 0, f.UncompressedSize64))
+	switch {
+	case err != nil:
+		return nil, err
+	case uint64(len(data)) != f.UncompressedSize64:
+		return nil, fmt.Errorf("%d bytes where %d were announced", len(data), f.UncompressedSize64)
+	case crc32.ChecksumIEEE(data) != f.CRC32:
+		return nil, zip.ErrChecksum
+	}
+	return data, nil
 }
 
 // Check reads the whole bundle and compares every file with its size and SHA-256 in the manifest.

@@ -99,7 +99,7 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 		spec.KernelArgs = dryRunArg
 	}
 	spec.GrubConfig = assets.GrubConfig
-	if spec.Agent, err = assets.Mend(); err != nil {
+	if spec.Agent.Size, spec.Agent.Open, err = assets.Mend(); err != nil {
 		return spec, err
 	}
 	bundle, err := assets.OpenBundle()

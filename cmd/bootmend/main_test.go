@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 func bundleCondition(cond string) (bool, error) {
 	if cond == "bundle" {
 		_, err := assets.OpenBundle()
-		_, agentErr := assets.Mend()
+		_, _, agentErr := assets.Mend()
 		return err == nil && agentErr == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", cond)

@@ -58,7 +58,7 @@ func testSpec(t testing.TB) media.Spec {
 		t.Fatal(err)
 	}
 	return media.Spec{
-		Bundle: standIn(600_000), GrubConfig: grub, Agent: noise(123_457, 7), Config: []byte("countdown: 5s\n"),
+		Bundle: standIn(600_000), GrubConfig: grub, Agent: media.FromBytes("", noise(123_457, 7)), Config: []byte("countdown: 5s\n"),
 		Rules: []media.RulePack{{Name: "crowdstrike-2024-a.yaml", Data: []byte("a"), Signature: []byte("signature of a")}, {Name: "crowdstrike-2024-b", Data: []byte("b")}},
 		Time:  epoch,
 	}
@@ -68,7 +68,7 @@ func testSpec(t testing.TB) media.Spec {
 func benchSpec(b testing.TB) media.Spec {
 	b.Helper()
 	spec := testSpec(b)
-	spec.Agent = noise(3<<20, 8)
+	spec.Agent = media.FromBytes("", noise(3<<20, 8))
 	bundle, err := assets.OpenBundle()
 	if err != nil {
 		b.Logf("%v: a stand-in is measured", err)

@@ -372,7 +372,7 @@ func TestBadBundle(t *testing.T) {
 		want string
 	}{
 		{"no bundle", func(s *media.Spec) { s.Bundle = nil }, "boot bundle"},
-		{"no agent", func(s *media.Spec) { s.Agent = nil }, "agent"},
+		{"no agent", func(s *media.Spec) { s.Agent = media.File{} }, "agent"},
 		{"no configuration of GRUB", func(s *media.Spec) { s.GrubConfig = nil }, "GRUB"},
 		{"kernel arguments", func(s *media.Spec) { s.KernelArgs = "a; reboot" }, "leave it out"},
 		{"short BIOS image", func(s *media.Spec) { s.Bundle = without(s.Bundle, "bios/eltorito.img", []byte("short")) }, "BIOS boot image"},

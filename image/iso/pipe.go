@@ -25,8 +25,8 @@ type pipe struct {
 }
 
 const (
-	pipeBuffers = 3
-	pipeBuffer  = 1 << 20
+	pipeBuffers = 4
+	pipeBuffer  = 256 << 10
 )
 
 func newPipe(ctx context.Context, w io.Writer, total int64, progress func(done, total int64)) *pipe {

@@ -15,8 +15,9 @@ import (
 // File is an output in the making.
 type File struct {
 	*os.File
-	path string
-	done bool
+	path  string
+	done  bool
+	fresh int // bytes written since the system was last asked to put them onto the disk
 }
 
 // Create starts a file that is to be path. private keeps it from other users.
@@ -43,6 +44,31 @@ func Create(path string, private bool) (*File, error) {
 		return nil, fmt.Errorf("%s: cannot be created: %w: choose a folder that exists and that you may write to", path, err)
 	}
 	return &File{File: f, path: path}, nil
+}
+
+// ahead is after how many bytes the disk is set to work while the rest is still being made. Otherwise Commit would
+// wait for all of it.
+const ahead = 4 << 20
+
+// Write implements io.Writer.
+func (f *File) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	f.written(n)
+	return n, err
+}
+
+// WriteAt implements io.WriterAt.
+func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.File.WriteAt(p, off)
+	f.written(n)
+	return n, err
+}
+
+func (f *File) written(n int) {
+	if f.fresh += n; f.fresh >= ahead {
+		startWriting(f.File)
+		f.fresh = 0
+	}
 }
 
 // Commit gives the file its name, once its content is on the disk.

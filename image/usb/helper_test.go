@@ -45,7 +45,7 @@ func testSpec(t testing.TB) media.Spec {
 		t.Fatal(err)
 	}
 	return media.Spec{
-		Bundle: standIn(), GrubConfig: grub, Agent: noise(123_457, 7), Config: []byte("countdown: 5s\n"),
+		Bundle: standIn(), GrubConfig: grub, Agent: media.FromBytes("", noise(123_457, 7)), Config: []byte("countdown: 5s\n"),
 		Keys:  media.Keys("KeyID,RecoveryKey\n"),
 		Rules: []media.RulePack{{Name: "crowdstrike-2024-a.yaml", Data: []byte("a")}},
 		Time:  time.Date(2024, 7, 19, 5, 27, 1, 0, time.UTC),

@@ -18,6 +18,8 @@ const (
 	// tail is what is written at the end of a device, in bytes: the second GPT, and zeros over what other systems
 	// may have left there.
 	tail = 1 << 20
+	// tables is more than either GPT takes with sectors of any size.
+	tables = 64 << 10
 	// alignment is that of extents.
 	alignment = 4096
 )
@@ -37,8 +39,8 @@ type Device struct {
 type Layout struct {
 	size   int64
 	volume *fat.Volume
-	head   []byte // everything before the partition
-	tail   []byte // the last bytes of the device
+	head   []byte // the beginning of the device, and behind it zeros up to the partition
+	tail   []byte // the end of the device, and before it zeros from the partition on
 }
 
 var _ flash.Source = (*Layout)(nil)
@@ -140,7 +142,7 @@ func (l *Layout) FreeBytes() int64 { return l.volume.FreeBytes() }
 // Extents implements flash.Source: everything up to the end of the last file, and the end of the device.
 func (l *Layout) Extents() []flash.Extent {
 	end := partitionOffset + (l.volume.End()+alignment-1)/alignment*alignment
-	last := (l.size - int64(len(l.tail))) / alignment * alignment
+	last := (l.size - tail) / alignment * alignment
 	if end >= last {
 		return []flash.Extent{{Off: 0, Len: l.size}}
 	}
@@ -171,8 +173,10 @@ func (l *Layout) area(off int64) (end int64, r io.ReaderAt) {
 	volumeEnd := partitionOffset + l.volume.Size()
 	last := l.size - int64(len(l.tail))
 	switch {
+	case off < int64(len(l.head)):
+		return int64(len(l.head)), bytes.NewReader(l.head)
 	case off < partitionOffset:
-		return partitionOffset, bytes.NewReader(l.head)
+		return partitionOffset, zeros{}
 	case off < volumeEnd:
 		return volumeEnd, shifted{l.volume, partitionOffset}
 	case off < last:

@@ -26,7 +26,7 @@ func (l *Layout) addTable(s *stick, d Device) error {
 		}},
 	}
 	// Only the ends of the device exist; go-diskfs writes nowhere else.
-	l.head, l.tail = make([]byte, partitionOffset), make([]byte, tail)
+	l.head, l.tail = make([]byte, tables), make([]byte, tables)
 	if err := table.Write(&ends{l: l}, l.size); err != nil {
 		return fmt.Errorf("GPT: %w", err)
 	}

@@ -71,7 +71,7 @@ func Write(ctx context.Context, path string, spec media.Spec, size int64, progre
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", path, err)
 	}
-	written, err := l.writeSparse(ctx, out.File, progress)
+	written, err := l.writeSparse(ctx, out, progress)
 	if err == nil {
 		err = out.Commit()
 	}
@@ -104,7 +104,7 @@ func (l *Layout) writeSparse(ctx context.Context, w sparseFile, progress func(do
 	if err := w.Truncate(l.size); err != nil {
 		return 0, err
 	}
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 256<<10)
 	var done, written int64
 	for _, e := range l.Extents() {
 		for off := e.Off; off < e.Off+e.Len; {

@@ -28,7 +28,7 @@ func testSpec(t testing.TB) media.Spec {
 		t.Skipf("signed programs come with the boot bundle: %v", err)
 	}
 	return media.Spec{
-		Bundle: bundle, GrubConfig: assets.GrubConfig, Agent: []byte("in place of an agent"), Config: []byte("countdown: 5s\n"),
+		Bundle: bundle, GrubConfig: assets.GrubConfig, Agent: media.FromBytes("", []byte("in place of an agent")), Config: []byte("countdown: 5s\n"),
 		Keys:  media.Keys("KeyID,RecoveryKey\n"),
 		Rules: []media.RulePack{{Name: "a.yaml", Data: []byte("apiVersion: bootmend/v1\n")}},
 		Time:  time.Date(2024, 7, 19, 5, 27, 1, 0, time.UTC),

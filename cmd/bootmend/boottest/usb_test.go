@@ -90,7 +90,7 @@ func TestFullStick(t *testing.T) {
 	m.noDefect()
 	m.Close()
 	examine(t, disk, true)
-	if out, err := run(context.Background(), "mdir", "-b", "-i", stickVolume(image), "::/bootmend/logs/"); err == nil && strings.Contains(string(out), "json") {
+	if out, err := run(context.Background(), "mdir", "-b", "-i", mediaVolume(image), "::/bootmend/logs/"); err == nil && strings.Contains(string(out), "json") {
 		t.Errorf("a part of a log was left on the stick:\n%s", out)
 	}
 	verifyStick(t, image, "added    /full.bin")
@@ -113,20 +113,20 @@ func TestProtectedStick(t *testing.T) {
 	}
 }
 
-// stickVolume is how mtools is told where the partition of a stick begins.
-func stickVolume(image string) string { return image + "@@1M" }
+// mediaVolume is how mtools is told where the partition of a stick begins.
+func mediaVolume(image string) string { return image + "@@1M" }
 
 // put copies a file onto a stick.
 func put(t *testing.T, image, file, to string) {
 	t.Helper()
-	_, err := run(context.Background(), "mcopy", "-o", "-i", stickVolume(image), file, "::/"+to)
+	_, err := run(context.Background(), "mcopy", "-o", "-i", mediaVolume(image), file, "::/"+to)
 	check(t, err)
 }
 
 // fillStick leaves no cluster free.
 func fillStick(t *testing.T, image string) {
 	t.Helper()
-	out, err := run(context.Background(), "minfo", "-i", stickVolume(image))
+	out, err := run(context.Background(), "minfo", "-i", mediaVolume(image))
 	check(t, err)
 	number := func(after string) (n int64) {
 		_, text, _ := strings.Cut(string(out), after)
