@@ -70,6 +70,15 @@ func confirm(ctx context.Context, messages io.Writer, question, hint string) err
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return withHint(errors.New("there is no terminal to ask on: nothing was changed"), "%s", hint)
 	}
+	answer, err := askLine(ctx, messages, question)
+	if err == nil && !strings.EqualFold(answer, "yes") {
+		err = errors.New("not confirmed, nothing was changed")
+	}
+	return err
+}
+
+// askLine asks a question on the terminal and returns the line that is typed. Ctrl-C ends the waiting.
+func askLine(ctx context.Context, messages io.Writer, question string) (string, error) {
 	fmt.Fprint(messages, question)
 	answer := make(chan string, 1)
 	go func() {
@@ -78,12 +87,9 @@ func confirm(ctx context.Context, messages io.Writer, question, hint string) err
 	}()
 	select {
 	case a := <-answer:
-		if !strings.EqualFold(a, "yes") {
-			return errors.New("not confirmed, nothing was changed")
-		}
-		return nil
+		return a, nil
 	case <-ctx.Done():
 		fmt.Fprintln(messages)
-		return ctx.Err()
+		return "", ctx.Err()
 	}
 }

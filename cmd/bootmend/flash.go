@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -360,19 +359,7 @@ func (f *flasher) question(ctx context.Context, hint, text string) (string, erro
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return "", withHint(errors.New("there is no terminal to ask on whether sticks may be erased: nothing was written"), "%s", hint)
 	}
-	fmt.Fprint(f.messages, text)
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(os.Stdin).ReadString('\n') // nothing read is no
-		answer <- strings.TrimSpace(line)
-	}()
-	select {
-	case a := <-answer:
-		return a, nil
-	case <-ctx.Done():
-		fmt.Fprintln(f.messages)
-		return "", ctx.Err()
-	}
+	return askLine(ctx, f.messages, text)
 }
 
 // flashBatch is what gets the same source.

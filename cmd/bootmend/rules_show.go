@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/trust"
 )
 
 type rulesShowOptions struct {
@@ -62,7 +63,11 @@ func runRulesShow(w io.Writer, files []string, opts *rulesShowOptions) error {
 			fmt.Fprintln(w)
 		}
 		fmt.Fprintf(w, "%s: %s\n", p.pack.ID, p.pack.Title)
-		fmt.Fprintf(w, "  %s, %s\n", p.Name, p.verdict)
+		origin := p.verdict.String()
+		if p.verdict.Origin == trust.Allowed {
+			origin = "not trusted: it " + p.verdict.Problem
+		}
+		fmt.Fprintf(w, "  %s, %s\n", p.Name, origin)
 		if p.pack.Description != "" {
 			fmt.Fprintf(w, "  %s\n", strings.Join(strings.Fields(p.pack.Description), " "))
 		}
