@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/csv"
 	"fmt"
@@ -174,8 +175,9 @@ type collector struct {
 	name  string
 	list  *List
 	seen  map[seenKey]int
-	names map[string]string // one copy of each name, apart from the source's text
-	more  int               // problems beyond maxProblems
+	files map[[sha256.Size]byte]bool // startup keys
+	names map[string]string          // one copy of each name, apart from the source's text
+	more  int                        // problems beyond maxProblems
 	last  RowError
 }
 
@@ -186,7 +188,7 @@ type seenKey struct {
 }
 
 func newCollector(name string) *collector {
-	return &collector{name: name, list: &List{}, seen: map[seenKey]int{}, names: map[string]string{}}
+	return &collector{name: name, list: &List{}, seen: map[seenKey]int{}, files: map[[sha256.Size]byte]bool{}, names: map[string]string{}}
 }
 
 // grow makes room for n entries.
@@ -237,11 +239,10 @@ func (c *collector) add(e Entry) {
 }
 
 func (c *collector) addStartupKey(k StartupKey) {
-	for i := range c.list.StartupKeys {
-		if c.list.StartupKeys[i].ID == k.ID && c.list.StartupKeys[i].Data.Equal(k.Data) {
-			c.list.Duplicates++
-			return
-		}
+	sum := sha256.Sum256(k.Data.Reveal())
+	if c.files[sum] {
+		c.list.Duplicates++
+		return
 	}
 	if len(c.list.StartupKeys) >= maxStartupKeys {
 		c.report(RowError{File: k.File, Line: k.Line, Kind: Unreadable, Reason: fmt.Sprintf("more than %d startup keys", maxStartupKeys)})
@@ -250,6 +251,7 @@ func (c *collector) addStartupKey(k StartupKey) {
 	if k.File == "" {
 		k.File = c.name
 	}
+	c.files[sum] = true
 	c.list.StartupKeys = append(c.list.StartupKeys, k)
 }
 

@@ -41,11 +41,6 @@ func (d StartupKeyData) Reveal() []byte {
 	return *d.file
 }
 
-// Equal reports whether two files have the same content.
-func (d StartupKeyData) Equal(other StartupKeyData) bool {
-	return bytes.Equal(d.Reveal(), other.Reveal())
-}
-
 // Wipe overwrites the key, for every copy of d.
 func (d StartupKeyData) Wipe() { clear(d.Reveal()) }
 

@@ -3,7 +3,10 @@ package keys
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -37,6 +40,8 @@ func TestUnlock(t *testing.T) {
 		"by key ID":              {"KeyID,RecoveryKey\n" + second.ID.String() + "," + second.Password + "\n", nil},
 		"by computer name":       {"ComputerName,RecoveryKey\nfrontdesk-7," + second.Password + "\n", nil},
 		"after a wrong one":      {"KeyID,RecoveryKey,ComputerName\n" + second.ID.String() + "," + other + ",x\n,\n" + second.ID.String() + "," + second.Password + ",x\n", nil},
+		"bare key":               {other + "\n" + second.Password + "\n", nil},
+		"only bare wrong ones":   {other + "\n", bitlocker.ErrNoProtector},
 		"only a wrong one":       {"KeyID,RecoveryKey\n" + second.ID.String() + "," + other + "\n", bitlocker.ErrWrongKey},
 		"of somebody else":       {"KeyID,RecoveryKey,ComputerName\n11111111-2222-3333-4444-555555555555," + other + ",BACKOFFICE-1\n", bitlocker.ErrNoProtector},
 		"right key, other names": {"KeyID,RecoveryKey,ComputerName\n11111111-2222-3333-4444-555555555555," + second.Password + ",BACKOFFICE-1\n", bitlocker.ErrNoProtector},
@@ -119,5 +124,62 @@ func TestMatchAll(t *testing.T) {
 	ctx = bitlocker.WithProgress(ctx, func(int64, int64) { cancel() })
 	if _, _, err := list.MatchAll(ctx, m); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestStartupKeys(t *testing.T) {
+	const size = fvetest.MinSize
+	volume := make(disk, size)
+	made, err := fvetest.Format(volume, bytes.NewReader(make([]byte, size)), size, fvetest.Options{StartupKey: true, RecoveryPasswords: []string{""}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := bitlocker.ReadMetadata(bytes.NewReader(volume), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := Read(bytes.NewReader(made.BEK), "usb/KEY.BEK")
+	if err != nil || len(list.StartupKeys) != 1 || list.StartupKeys[0].ID != made.StartupKey {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	// In the canonical table it is the same key.
+	var table bytes.Buffer
+	if err := list.WriteCSV(&table); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Read(&table, "keys.csv")
+	if err != nil || len(again.Problems) != 0 {
+		t.Fatal(err, again.Problems)
+	}
+	if merged := Merge(list, again); merged.Len() != 1 || merged.Duplicates != 1 {
+		t.Errorf("%d keys, %d duplicates", merged.Len(), merged.Duplicates)
+	}
+	for name, l := range map[string]*List{"file": list, "table": again} {
+		key, match, err := l.Match(context.Background(), m)
+		if err != nil || key == nil || match.Protector.ID != made.StartupKey {
+			t.Errorf("%s: opened by %+v, %v", name, match, err)
+		}
+	}
+	found, err := list.Lookup(context.Background(), Query{Protectors: []bitlocker.GUID{made.StartupKey}})
+	if err != nil || len(found.StartupKeys) != 1 {
+		t.Errorf("looked up %d, %v", found.Len(), err)
+	}
+	// Its bytes show nowhere.
+	secret := made.BEK[len(made.BEK)-32:]
+	asJSON, err := json.Marshal(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := struct{ k StartupKey }{list.StartupKeys[0]}
+	for _, s := range []string{string(asJSON), fmt.Sprintf("%v %+v %#v %x %v %+v", list, list.StartupKeys, list.StartupKeys[0], list.StartupKeys[0].Data, hidden, hidden)} {
+		for _, form := range []string{string(secret), fmt.Sprintf("%x", secret[:8]), fmt.Sprint(secret[:4])[1:12], base64.StdEncoding.EncodeToString(secret)[:16]} {
+			if strings.Contains(s, form) {
+				t.Errorf("the startup key shows in %s", s)
+			}
+		}
+	}
+	list.StartupKeys[0].Data.Wipe()
+	if bytes.Contains(list.StartupKeys[0].Data.Reveal(), secret) {
+		t.Error("not wiped")
 	}
 }
