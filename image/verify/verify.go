@@ -78,12 +78,12 @@ type Report struct {
 // made. progress may be nil.
 func Media(ctx context.Context, r io.ReaderAt, size int64, progress func(done, total int64)) (*Report, error) {
 	files, err := iso.Read(r, size)
-	kind := "iso"
+	kind, sector := "iso", 512
 	if errors.Is(err, iso.ErrNoISO) {
 		var stick *usb.Stick
 		kind = "stick"
 		if stick, err = usb.Open(r, size); err == nil {
-			files = stick.Files
+			files, sector = stick.Files, stick.SectorSize
 		}
 	}
 	switch {
@@ -92,7 +92,9 @@ func Media(ctx context.Context, r io.ReaderAt, size int64, progress func(done, t
 	case err != nil:
 		return nil, err
 	}
-	return newCheck(ctx, kind, files, r, progress).run()
+	c := newCheck(ctx, kind, files, r, progress)
+	c.noBIOS = sector != 512
+	return c.run()
 }
 
 // Folder checks media that are mounted. The boot code outside of files can't be seen there.
@@ -125,6 +127,7 @@ func Folder(ctx context.Context, fsys fs.FS, progress func(done, total int64)) (
 type check struct {
 	ctx         context.Context
 	device      io.ReaderAt // nil: none is at hand
+	noBIOS      bool        // there is no boot code outside of files on such a device
 	files       map[string]media.File
 	order       []string // folded paths, as they lie on the media
 	manifest    media.Manifest
@@ -378,6 +381,10 @@ func (c *check) bootCode() error {
 		if len(c.manifest.Boot) > 0 {
 			c.report.Notes = append(c.report.Notes, "what a BIOS starts lies outside of files and was not looked at: name the stick itself to check it")
 		}
+		return nil
+	}
+	if c.noBIOS {
+		c.report.Notes = append(c.report.Notes, "no BIOS starts from a stick with sectors of 4096 bytes; UEFI does")
 		return nil
 	}
 	for _, want := range c.manifest.Boot {

@@ -362,6 +362,22 @@ func TestFolder(t *testing.T) {
 	}
 }
 
+// TestLargeSectors lays a stick out for sectors of 4096 bytes, which no BIOS starts from.
+func TestLargeSectors(t *testing.T) {
+	tree, err := testSpec(t).StickTree(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := usb.Plan(tree, usb.Device{Size: 8 << 30, SectorSize: 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Media(context.Background(), l, l.Size(), nil)
+	if err != nil || !r.OK || len(r.Findings) != 0 || len(r.Notes) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 func TestNoMedia(t *testing.T) {
 	for name, data := range map[string][]byte{"empty": nil, "zeros": make([]byte, 1<<20)} {
 		if _, err := Media(context.Background(), bytes.NewReader(data), int64(len(data)), nil); !errors.Is(err, ErrNoMedia) {
