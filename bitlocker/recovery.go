@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 	"unique"
 )
 
@@ -77,7 +78,12 @@ func ParseRecoveryPassword(s string) (RecoveryPassword, error) {
 	var key [16]byte
 	defer clear(key[:])
 	groups := 0
-	for _, field := range strings.FieldsFunc(s, isSeparator) {
+	for s = strings.TrimLeftFunc(s, isSeparator); s != ""; s = strings.TrimLeftFunc(s, isSeparator) {
+		field := s
+		if end := strings.IndexFunc(s, isSeparator); end >= 0 {
+			field = s[:end]
+		}
+		s = s[len(field):]
 		for len(field) > 0 {
 			group := field[:min(groupDigits, len(field))]
 			if len(group) == len(field) || len(field)%groupDigits != 0 {
@@ -107,6 +113,9 @@ func ParseRecoveryPassword(s string) (RecoveryPassword, error) {
 // isSeparator accepts what mail programs and word processors make of a dash
 // or a blank.
 func isSeparator(r rune) bool {
+	if r < utf8.RuneSelf { // nearly always, and lists are long
+		return r == '-' || r == ' ' || r >= '\t' && r <= '\r'
+	}
 	return r == '-' || unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) || r == '\u2212' ||
 		r == '\ufeff' || r >= '\u200b' && r <= '\u200f'
 }

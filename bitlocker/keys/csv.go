@@ -379,9 +379,6 @@ func idsIn(cell string) ([]bitlocker.GUID, string) {
 	if cell == "" || strings.EqualFold(cell, "NULL") {
 		return nil, ""
 	}
-	if id, err := bitlocker.ParseGUID(cell); err == nil {
-		return []bitlocker.GUID{id}, ""
-	}
 	ids := guidsIn(cell)
 	if len(ids) == 0 {
 		return nil, "the key ID is not a GUID"

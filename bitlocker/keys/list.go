@@ -199,7 +199,8 @@ func (c *collector) grow(n int) {
 	}
 }
 
-// own copies a string, so that a name does not keep a whole file in memory.
+// own copies a name that many rows share, so that it does not keep a whole file in
+// memory.
 func (c *collector) own(s string) string {
 	if s == "" {
 		return ""
@@ -216,7 +217,7 @@ func (c *collector) add(e Entry) {
 	if e.File == "" {
 		e.File = c.name
 	}
-	e.Computer, e.Container = c.own(e.Computer), c.own(e.Container)
+	e.Computer, e.Container = strings.Clone(e.Computer), c.own(e.Container)
 	k := seenKey{e.ID, e.HasID, e.Password}
 	i, ok := c.seen[k]
 	if !ok {

@@ -61,13 +61,34 @@ func guidAt(s string, start int) bool {
 	return true
 }
 
+// parseGUID is bitlocker.ParseGUID for what guidAt recognises, without garbage.
+func parseGUID(s string) (id bitlocker.GUID) {
+	// Where the text's bytes stand in the GUID: the first three fields are
+	// little-endian.
+	order := [16]int{3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15}
+	at := 0
+	for _, i := range order {
+		if s[at] == '-' {
+			at++
+		}
+		id[i] = nibble(s[at])<<4 | nibble(s[at+1])
+		at += 2
+	}
+	return id
+}
+
+func nibble(c byte) byte {
+	if isDigit(c) {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}
+
 // guidsIn lists the GUIDs in a text.
 func guidsIn(s string) []bitlocker.GUID {
 	var ids []bitlocker.GUID
 	for at := findGUID(s, 0); at >= 0; at = findGUID(s, at) {
-		if id, err := bitlocker.ParseGUID(s[at : at+guidLen]); err == nil {
-			ids = append(ids, id)
-		}
+		ids = append(ids, parseGUID(s[at:at+guidLen]))
 		at += guidLen
 	}
 	return ids
@@ -77,8 +98,7 @@ func guidsIn(s string) []bitlocker.GUID {
 func bracedGUID(s string) (bitlocker.GUID, bool) {
 	for at := findGUID(s, 0); at >= 0; at = findGUID(s, at+guidLen) {
 		if at > 0 && s[at-1] == '{' && at+guidLen < len(s) && s[at+guidLen] == '}' {
-			id, err := bitlocker.ParseGUID(s[at : at+guidLen])
-			return id, err == nil
+			return parseGUID(s[at : at+guidLen]), true
 		}
 	}
 	return bitlocker.GUID{}, false
