@@ -173,7 +173,7 @@ func TestStartupKeys(t *testing.T) {
 	}
 	hidden := struct{ k StartupKey }{list.StartupKeys[0]}
 	for _, s := range []string{string(asJSON), fmt.Sprintf("%v %+v %#v %x %v %+v", list, list.StartupKeys, list.StartupKeys[0], list.StartupKeys[0].Data, hidden, hidden)} {
-		for _, form := range []string{string(secret), hex.EncodeToString(secret[:8]), strings.Trim(fmt.Sprint(secret[:8]), "[]"), base64.StdEncoding.EncodeToString(secret)[:16]} {
+		for _, form := range []string{string(secret), hex.EncodeToString(secret[:8]), strings.Trim(fmt.Sprintf("%d", secret[:8]), "[]"), base64.StdEncoding.EncodeToString(secret)[:16]} {
 			if strings.Contains(s, form) {
 				t.Errorf("the startup key shows in %s", s)
 			}
