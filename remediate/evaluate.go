@@ -76,8 +76,8 @@ type evaluation struct {
 }
 
 type listing struct {
-	entries []fs.DirEntry
-	err     error
+	names []string
+	err   error
 }
 
 // match is the rule being evaluated.
@@ -88,14 +88,14 @@ type match struct {
 	hit func(path, why string)
 }
 
-func (e *evaluation) readDir(dir string) ([]fs.DirEntry, error) {
+func (e *evaluation) readDir(dir string) ([]string, error) {
 	l := e.dirs[dir]
 	if l == nil {
 		l = &listing{}
-		l.entries, l.err = fs.ReadDir(e.fsys, dir)
+		l.names, l.err = readNames(e.fsys, dir)
 		e.dirs[dir] = l
 	}
-	return l.entries, l.err
+	return l.names, l.err
 }
 
 // descend follows the segments of a glob below dir.
@@ -103,13 +103,12 @@ func (e *evaluation) descend(dir string, segments []string, m *match) error {
 	if err := e.ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := e.readDir(dir)
+	names, err := e.readDir(dir)
 	if err != nil {
 		e.problem(dir, m, err)
 		return nil
 	}
-	for _, entry := range entries {
-		name := entry.Name()
+	for _, name := range names {
 		if !e.matches(dir, segments[0], name) {
 			continue
 		}
@@ -146,10 +145,6 @@ func (e *evaluation) matches(dir, segment, name string) bool {
 	}
 	return dir == "." && sameName(segment, windowsName) && slices.Contains(e.roots, name)
 }
-
-// isOwn reports whether a directory is bootmend's own on this volume; what lies
-// in quarantine is not looked for again.
-func isOwn(dir string) bool { return sameName(dir, ownDir) }
 
 // file decides about one path whose name matched.
 func (e *evaluation) file(p string, m *match) error {

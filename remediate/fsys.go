@@ -8,11 +8,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
+	"slices"
 )
 
 // errLinked marks a path that runs through a link or reparse point.
 var errLinked = errors.New("is a link or reparse point, which is never followed")
+
+// errNowhere marks a name that a directory holds and that cannot be opened: NTFS was
+// not closed in good order, and the file's own record knows nothing of the name.
+var errNowhere = errors.New("leads nowhere: have Windows check the volume (chkdsk /f)")
 
 // lookup finds name in the directory dir as Windows would: in any case, the
 // exact spelling preferred. It returns the path and the entry's own type, a link
@@ -23,15 +29,18 @@ func lookup(fsys fs.FS, dir, name string) (string, fs.FileInfo, error) {
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return exact, info, err
 	}
-	entries, err := fs.ReadDir(fsys, dir)
+	names, err := readNames(fsys, dir)
 	if err != nil {
 		return "", nil, err
 	}
-	for _, e := range entries {
-		if !sameName(e.Name(), name) {
+	for _, other := range names {
+		if other == name {
+			return "", nil, &fs.PathError{Op: "find", Path: exact, Err: errNowhere}
+		}
+		if !sameName(other, name) {
 			continue
 		}
-		p := path.Join(dir, e.Name())
+		p := path.Join(dir, other)
 		info, err := fs.Lstat(fsys, p)
 		return p, info, err
 	}
@@ -43,6 +52,28 @@ func lookup(fsys fs.FS, dir, name string) (string, fs.FileInfo, error) {
 func Lookup(fsys fs.FS, parts ...string) (string, error) {
 	p, _, err := lookupPath(fsys, ".", parts...)
 	return p, err
+}
+
+// readNames lists a directory, sorted. It asks nothing about the entries: on a volume
+// that was not closed in good order one of them may lead nowhere, and that must
+// matter only to who needs that one.
+func readNames(fsys fs.FS, dir string) ([]string, error) {
+	f, err := fsys.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if d, ok := f.(interface{ Readdirnames(int) ([]string, error) }); ok {
+		names, err := d.Readdirnames(-1)
+		slices.Sort(names)
+		return names, err
+	}
+	entries, err := fs.ReadDir(fsys, dir)
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
 }
 
 // lookupPath walks a slash-separated path with [lookup]. Every part but the last
@@ -70,6 +101,17 @@ func lookupPath(fsys fs.FS, dir string, parts ...string) (string, fs.FileInfo, e
 func isRealDir(fsys fs.FS, p string) bool {
 	info, err := fs.Lstat(fsys, p)
 	return err == nil && info.IsDir()
+}
+
+// sameFile reports whether two names lead to one file, as a move that was cut short
+// leaves it.
+func sameFile(fsys fs.FS, a, b string) bool {
+	ai, err := fs.Lstat(fsys, a)
+	if err != nil {
+		return false
+	}
+	bi, err := fs.Lstat(fsys, b)
+	return err == nil && os.SameFile(ai, bi)
 }
 
 // openRegular opens a file after making sure that it is one: opening a device or

@@ -54,26 +54,40 @@ func (r *Record) Moved() int {
 // Runs lists what earlier runs left on a volume, the oldest first. A volume that
 // was never healed has none.
 func Runs(fsys fs.FS) ([]Record, error) {
-	base, info, err := lookupPath(fsys, ".", quarantineParts()...)
-	if isNotExist(err) {
-		return nil, nil
-	}
-	if err == nil && !info.IsDir() {
-		err = &fs.PathError{Op: "enter", Path: base, Err: notRegularDir(info.Mode())}
-	}
+	bases, err := quarantines(fsys)
 	if err != nil {
-		return nil, fmt.Errorf("look into the quarantine: %w", err)
-	}
-	entries, err := fs.ReadDir(fsys, base)
-	if err != nil {
-		return nil, fmt.Errorf("look into the quarantine: %w", err)
+		return nil, err
 	}
 	var records []Record
-	for _, e := range entries {
-		if !runNamePattern.MatchString(e.Name()) || !isRealDir(fsys, path.Join(base, e.Name())) {
+	for _, base := range bases {
+		found, err := runsIn(fsys, base)
+		if err != nil {
+			return nil, fmt.Errorf("look into the quarantine: %w", err)
+		}
+		records = append(records, found...)
+	}
+	slices.SortFunc(records, func(a, b Record) int { return strings.Compare(path.Base(a.Dir), path.Base(b.Dir)) })
+	for i := range records {
+		for j, s := range records[i].States {
+			if s == StateMissing && heldElsewhere(records, &records[i], j) != nil {
+				records[i].States[j] = StateElsewhere
+			}
+		}
+	}
+	return records, nil
+}
+
+func runsIn(fsys fs.FS, base string) ([]Record, error) {
+	names, err := readNames(fsys, base)
+	if err != nil {
+		return nil, err
+	}
+	var records []Record
+	for _, name := range names {
+		if !runNamePattern.MatchString(name) || !isRealDir(fsys, path.Join(base, name)) {
 			continue
 		}
-		r := Record{Dir: path.Join(base, e.Name())}
+		r := Record{Dir: path.Join(base, name)}
 		if r.Manifest, err = readManifest(fsys, r.Dir); err != nil {
 			r.Problem = err.Error()
 		} else {
@@ -89,14 +103,6 @@ func Runs(fsys fs.FS) ([]Record, error) {
 			}
 		}
 		records = append(records, r)
-	}
-	slices.SortFunc(records, func(a, b Record) int { return strings.Compare(a.Dir, b.Dir) })
-	for i := range records {
-		for j, s := range records[i].States {
-			if s == StateMissing && heldElsewhere(records, &records[i], j) != nil {
-				records[i].States[j] = StateElsewhere
-			}
-		}
 	}
 	return records, nil
 }
@@ -132,6 +138,8 @@ func stateOf(fsys fs.FS, runDir string, e *ManifestEntry) FileState {
 	in := present(fsys, path.Join(runDir, e.Quarantined))
 	old := present(fsys, e.Path)
 	switch {
+	case in && old && sameFile(fsys, path.Join(runDir, e.Quarantined), e.Path):
+		return StateInPlace // a move that was cut short: the file has both names
 	case in && old:
 		return StateBoth
 	case in:

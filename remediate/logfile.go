@@ -22,7 +22,16 @@ func WriteLogFile(root, dir string, run Run, data []byte) (string, error) {
 		return "", fmt.Errorf("log: %w", err)
 	}
 	name := run.Name() + ".jsonl"
-	real, err := t.makeDirs(".", strings.Split(dir, "/")...)
+	if dir == WindowsLogDir {
+		var own string
+		if own, err = t.ownFolder(); err == nil {
+			dir = path.Join(own, path.Base(dir))
+		}
+	}
+	var real string
+	if err == nil {
+		real, err = t.makeDirs(".", strings.Split(dir, "/")...)
+	}
 	if err == nil {
 		err = t.writeFile(real, name, data)
 	}

@@ -110,7 +110,7 @@ func TestNTFS(t *testing.T) {
 		if err := Verify(ctx, os.DirFS(v.dir), res); err != nil {
 			t.Error(err)
 		}
-		onceEach(t, v.dir, before)
+		onceEach(t, v.dir, before, false)
 		if healed, err := Healed(os.DirFS(v.dir)); err != nil || len(healed) != 1 || healed[0].Moved() != 2 {
 			t.Errorf("%+v, %v", healed, err)
 		}
@@ -163,12 +163,12 @@ func TestNTFSPowerCut(t *testing.T) {
 		unmount()
 		done := err == nil
 		unmount = v.mount(t, "rw")
-		onceEach(t, v.dir, before)
+		onceEach(t, v.dir, before, true)
 		if plan := evaluateTree(t, v.dir, FaultyOnly); !plan.Empty() {
 			if _, err := Quarantine(ctx, v.dir, plan, testRun(t, "r2")); err != nil {
 				t.Errorf("cut at step %d: %v", n, err)
 			}
-			onceEach(t, v.dir, before)
+			onceEach(t, v.dir, before, false)
 		}
 		unmount()
 		if done {

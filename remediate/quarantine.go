@@ -64,11 +64,12 @@ func (e *stopError) Error() string { return e.err.Error() }
 func (e *stopError) Unwrap() error { return e.err }
 
 // Quarantine carries out a plan on the volume mounted at root. The manifest is on
-// the disk before the first file moves; each file moves by one rename that
-// replaces nothing, after its size, time and content were compared with the plan
-// once more. So at every instant each file exists exactly once, and a run that was
-// cut short is finished by evaluating again and calling Quarantine with the new
-// plan, or by calling it again with the same plan and run.
+// the disk before the first file moves; each file moves by a rename that replaces
+// nothing, after its size, time and content were compared with the plan once more.
+// So at every instant each file exists exactly once (on Linux under both names for
+// a moment, see tree.move), and a run that was cut short is finished by evaluating
+// again and calling Quarantine with the new plan, or by calling it again with the
+// same plan and run.
 //
 // A file that cannot be moved does not keep the others from moving: it is in
 // Result.Failed, and the error names it too. The result is nil only if nothing was
@@ -133,17 +134,8 @@ func (t *tree) quarantine(ctx context.Context, plan *Plan, run Run) (*Result, er
 	if err != nil {
 		return q.res, fmt.Errorf("prepare the quarantine, no file was moved: %w", err)
 	}
-	for _, a := range todo {
-		if err := ctx.Err(); err != nil {
-			return q.res, errors.Join(q.err(), err)
-		}
-		var stop *stopError
-		if err := q.move(ctx, a); errors.As(err, &stop) || (err != nil && deviceFailed(err)) {
-			q.fail(a.Path, err)
-			return q.res, errors.Join(q.err(), errors.New("the disk failed, so no further file was tried"))
-		} else if err != nil {
-			q.fail(a.Path, err)
-		}
+	if err := q.moveAll(ctx, todo); err != nil {
+		return q.res, errors.Join(q.err(), err)
 	}
 	if err := q.disableServices(ctx, edits); err != nil {
 		return q.res, errors.Join(q.err(), err)
@@ -166,6 +158,52 @@ func (q *quarantining) putBackAll(actions []Action) error {
 		q.res.PutBack = append(q.res.PutBack, a.Path)
 	}
 	return nil
+}
+
+// moveAll gives all files their new names before any of them loses its old one: a
+// directory that is being changed is at risk, so none of the files relies on the
+// quarantine alone until all of it is durable (see [tree.move]).
+func (q *quarantining) moveAll(ctx context.Context, todo []Action) error {
+	var linked []Action
+	// A failing disk ends it: what has two names keeps them, and the next run goes on from there.
+	stopped := func(a Action, err error) bool {
+		q.fail(a.Path, err)
+		var stop *stopError
+		return errors.As(err, &stop) || deviceFailed(err)
+	}
+	errStopped := errors.New("the disk failed, so no further file was tried")
+	canceled := error(nil)
+	for _, a := range todo {
+		if canceled = ctx.Err(); canceled != nil {
+			break // what has begun is finished
+		}
+		begun, err := q.begin(ctx, a)
+		if err != nil {
+			if stopped(a, err) {
+				return errStopped
+			}
+		} else if begun {
+			linked = append(linked, a)
+		}
+	}
+	if len(linked) > 0 {
+		if err := q.flush(); err != nil {
+			return err
+		}
+	}
+	for _, a := range linked {
+		if err := q.unlink(a.Path); err != nil {
+			if stopped(a, err) {
+				return errStopped
+			}
+			continue
+		}
+		q.done(a)
+		if err := q.sync(path.Dir(a.Path)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(q.flush(), canceled)
 }
 
 type quarantining struct {
@@ -229,15 +267,15 @@ func (q *quarantining) preflight(ctx context.Context, actions []Action, run Run)
 
 // earlier finds what the same run left when it was cut short.
 func (q *quarantining) earlier(run Run) (string, *Manifest, error) {
-	dir, info, err := lookupPath(q.fsys, ".", append(quarantineParts(), run.Name())...)
+	if _, err := q.ownFolder(); err != nil {
+		return "", nil, err
+	}
+	dir, err := findRun(q.fsys, run.Name())
 	if isNotExist(err) {
 		return "", nil, nil
 	}
 	if err != nil {
 		return "", nil, err
-	}
-	if !info.IsDir() {
-		return "", nil, fmt.Errorf("%s %w", dir, notRegularDir(info.Mode()))
 	}
 	m, err := readManifest(q.fsys, dir)
 	if isNotExist(err) {
@@ -252,31 +290,24 @@ func (q *quarantining) earlier(run Run) (string, *Manifest, error) {
 	return dir, m, nil
 }
 
-func quarantineParts() []string { return []string{"ProgramData", "bootmend", "quarantine"} }
-
-// prepare makes the folder of the run and writes the manifest.
+// prepare makes the folder of the run with its manifest.
 func (q *quarantining) prepare(plan *Plan, todo []Action, edits []*hiveEdit, run Run) error {
-	_, m, err := q.earlier(run)
+	dir, m, err := q.earlier(run)
 	if err != nil {
 		return err
 	}
-	base, err := q.makeDirs(".", quarantineParts()...)
-	if err != nil {
-		return err
+	if m == nil && dir == "" {
+		return q.publish(newManifest(run, plan, todo, edits), todo, run)
 	}
-	q.removeUnfinished(base, run.Name())
-	if q.res.Dir, err = q.makeDirs(base, run.Name()); err != nil {
-		return err
-	}
+	q.res.Dir = dir
 	if m == nil {
 		m = newManifest(run, plan, todo, edits)
-	} else {
-		for _, a := range todo {
-			if old := m.entry(a.Path); old == nil {
-				m.add(a)
-			} else if old.SHA256 != a.SHA256 || old.Size != a.Size {
-				return fmt.Errorf("%s lists %s with other content: use a new run", manifestPath(q.res.Dir), Printable(a.Path))
-			}
+	}
+	for _, a := range todo {
+		if old := m.entry(a.Path); old == nil {
+			m.add(a)
+		} else if old.SHA256 != a.SHA256 || old.Size != a.Size {
+			return fmt.Errorf("%s lists %s with other content: use a new run", manifestPath(q.res.Dir), Printable(a.Path))
 		}
 	}
 	for _, e := range edits {
@@ -296,49 +327,149 @@ func (q *quarantining) prepare(plan *Plan, todo []Action, edits []*hiveEdit, run
 	return q.flush()
 }
 
-// removeUnfinished removes run folders that a power cut left before their manifest
-// was in place. No file can have moved into them; only an unfinished manifest and
-// empty folders are removed, and what resists stays.
-func (q *quarantining) removeUnfinished(base, current string) {
-	entries, err := fs.ReadDir(q.fsys, base)
+// publish makes the folder of the run appear with all that belongs in it: it is
+// built under a name of its own, made durable, and renamed into place. A directory
+// that a power cut leaves half made can be a name that leads nowhere, and nothing
+// can be made under such a name again; so none of the lasting names is ever one.
+func (q *quarantining) publish(m *Manifest, todo []Action, run Run) error {
+	own, err := q.ownFolder()
 	if err != nil {
-		return
+		return err
 	}
-	for _, e := range entries {
-		dir := path.Join(base, e.Name())
-		if e.Name() == current || !runNamePattern.MatchString(e.Name()) || !isRealDir(q.fsys, dir) {
-			continue
+	if _, err := q.makeDirs(".", path.Dir(own)); err != nil { // ProgramData, which every Windows has
+		return err
+	}
+	parent, missing, err := q.deepest(path.Dir(own), []string{path.Base(own), quarantineDir, run.Name()})
+	if err != nil {
+		return err
+	}
+	tmp, err := q.makeTemporary(parent, missing[0]+"."+run.Name())
+	if err != nil {
+		return err
+	}
+	if len(missing) == 3 { // the logs will need their folder, too
+		if _, err := q.makeDirs(tmp, path.Base(WindowsLogDir)); err != nil {
+			return err
 		}
-		if _, err := fs.Lstat(q.fsys, manifestPath(dir)); !isNotExist(err) {
-			continue
+	}
+	dir, err := q.makeDirs(tmp, missing[1:]...)
+	if err != nil {
+		return err
+	}
+	for _, a := range todo {
+		dirs, _ := splitDir(a.Path)
+		if _, err := q.makeDirs(dir, dirs...); err != nil {
+			return err
 		}
-		if q.step("remove", dir) != nil {
-			return
+	}
+	data, err := m.encode()
+	if err != nil {
+		return err
+	}
+	if err := q.writeFile(dir, manifestName, data); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	if err := q.flush(); err != nil {
+		return err
+	}
+	place := path.Join(parent, missing[0])
+	if err := q.rename(tmp, place); err != nil {
+		return err
+	}
+	q.res.Dir = path.Join(append([]string{place}, missing[1:]...)...)
+	return nil
+}
+
+// deepest splits a path of directories below dir into the part that is there and the
+// names that are not.
+func (q *quarantining) deepest(dir string, parts []string) (string, []string, error) {
+	for i, part := range parts {
+		p, info, err := lookup(q.fsys, dir, part)
+		switch {
+		case isNotExist(err):
+			return dir, parts[i:], nil
+		case err != nil:
+			return "", nil, err
+		case !info.IsDir():
+			return "", nil, fmt.Errorf("use folder %s: %w", p, notRegularDir(info.Mode()))
 		}
-		_ = q.root.Remove(manifestPath(dir) + ".tmp")
-		_ = q.root.Remove(dir)
+		dir = p
+	}
+	return "", nil, fmt.Errorf("folder %s is there already", dir)
+}
+
+// makeTemporary makes a directory whose name nothing else has. What an earlier
+// attempt left is not touched: after a power cut its name may lead to anything.
+func (q *quarantining) makeTemporary(parent, name string) (string, error) {
+	const attempts = 100
+	for i := 1; ; i++ {
+		dir := path.Join(parent, fmt.Sprintf("%s.%d.tmp", name, i))
+		if err := q.step("mkdir", dir); err != nil {
+			return "", err
+		}
+		err := q.makeNew(func() error { return q.root.Mkdir(dir, 0o755) })
+		if err == nil {
+			return dir, q.protect(dir)
+		}
+		if !errors.Is(err, fs.ErrExist) || i == attempts {
+			return "", fmt.Errorf("make folder: %w", err)
+		}
 	}
 }
 
-// move moves one file, having compared it with the plan a last time.
-func (q *quarantining) move(ctx context.Context, a Action) error {
+// begin compares a file with the plan a last time and gives it its place in the
+// quarantine. It returns true where its old name still is to be taken away.
+func (q *quarantining) begin(ctx context.Context, a Action) (bool, error) {
 	dirs, _ := splitDir(a.Path)
 	if _, err := q.makeDirs(q.res.Dir, dirs...); err != nil {
-		return err
+		return false, err
 	}
 	if err := unchanged(ctx, q.fsys, a.Path, a); err != nil {
-		return err
+		return false, err
+	}
+	if err := q.untangle(a); err != nil {
+		return false, err
 	}
 	to := path.Join(q.res.Dir, quarantinedName(a.Path))
-	err := q.tree.move(a.Path, to)
-	if err != nil {
-		// A failed sync comes after the rename: say where the file is.
-		if _, statErr := fs.Lstat(q.fsys, to); statErr == nil && !errors.Is(err, fs.ErrExist) {
+	linked, err := q.link(a.Path, to)
+	if err != nil || linked {
+		return linked, err
+	}
+	if err := q.rename(a.Path, to); err != nil {
+		// A failed sync comes after the file was moved: say where it is.
+		_, atOld := fs.Lstat(q.fsys, a.Path)
+		_, atNew := fs.Lstat(q.fsys, to)
+		if isNotExist(atOld) && atNew == nil {
 			q.done(a)
 		}
-		return err
+		return false, err
 	}
 	q.done(a)
+	return false, nil
+}
+
+// untangle takes away the name that an earlier run gave the file in its own folder
+// before it was cut short: the file is moved by this run.
+func (q *quarantining) untangle(a Action) error {
+	base := path.Dir(q.res.Dir)
+	names, err := readNames(q.fsys, base)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		other := path.Join(base, name, quarantinedName(a.Path))
+		if name == path.Base(q.res.Dir) || !runNamePattern.MatchString(name) || !sameFile(q.fsys, a.Path, other) {
+			continue
+		}
+		// It may be an entry of the folder that the file itself knows nothing of: that cannot be taken away, and does
+		// no harm. Windows' check of the volume will.
+		if err := q.unlink(other); err != nil && !isNotExist(err) {
+			return err
+		}
+		if err := q.settle(a.Path, path.Dir(other)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -281,8 +281,9 @@ func cutAfter(n int) (before func(string, string) error, steps *int) {
 }
 
 // onceEach checks invariant 2: every file that was on the volume exists exactly
-// once, at its old place or in some run's quarantine.
-func onceEach(t *testing.T, root string, before map[string]string) {
+// once, at its old place or in some run's quarantine. A move that is under way may
+// have given it both names.
+func onceEach(t *testing.T, root string, before map[string]string, underWay bool) {
 	t.Helper()
 	after := snapshot(t, root)
 	for p, sum := range before {
@@ -299,6 +300,9 @@ func onceEach(t *testing.T, root string, before map[string]string) {
 				}
 				places = append(places, q)
 			}
+		}
+		if underWay && len(places) == 2 && sameFile(os.DirFS(root), places[0], places[1]) {
+			continue
 		}
 		if len(places) != 1 {
 			t.Errorf("%s exists at %q", p, places)
@@ -332,7 +336,7 @@ func TestPowerCut(t *testing.T) {
 			if !errors.Is(err, errPower) || *steps <= n {
 				t.Fatalf("cut at step %d: got %v", n, err)
 			}
-			onceEach(t, root, before)
+			onceEach(t, root, before, true)
 
 			// The next boot.
 			fsys := os.DirFS(root)
@@ -348,7 +352,7 @@ func TestPowerCut(t *testing.T) {
 					t.Errorf("cut at step %d: %v", n, err)
 				}
 			}
-			onceEach(t, root, before)
+			onceEach(t, root, before, false)
 			if plan := evaluateTree(t, root, FaultyOnly); !plan.Empty() {
 				t.Errorf("cut at step %d: not finished", n)
 			}
@@ -361,7 +365,7 @@ func TestPowerCut(t *testing.T) {
 				t.Errorf("cut at step %d: %d files in quarantine, %v", n, moved, err)
 			}
 			for p := range snapshot(t, root) {
-				if strings.HasSuffix(p, ".tmp") {
+				if strings.HasSuffix(p, ".tmp") && !strings.Contains(p, ".tmp/") { // an unpublished folder stays
 					t.Errorf("cut at step %d: %s is left", n, p)
 				}
 			}
@@ -411,7 +415,7 @@ func TestDiskFailure(t *testing.T) {
 		if err == nil && !strings.HasPrefix(name, "remove") {
 			t.Errorf("%s: no error", name)
 		}
-		onceEach(t, root, before)
+		onceEach(t, root, before, true)
 		if res != nil {
 			if err := Verify(ctx, os.DirFS(root), res); err != nil {
 				t.Errorf("%s: what is said to be moved is not: %v", name, err)

@@ -75,7 +75,7 @@ func RemoveFile(root, name string) error {
 		if err := t.root.Remove(name); err != nil {
 			return err
 		}
-		return t.syncDir(path.Dir(name))
+		return t.sync(path.Dir(name))
 	})
 }
 
@@ -108,24 +108,20 @@ func (t *tree) replace(name, kept string, data []byte) error {
 	if t.onFAT() {
 		return t.replaceOnFAT(name, kept, fresh)
 	}
-	if err := t.step("rename", name); err != nil {
+	if err := t.flush(); err != nil {
 		return err
 	}
-	if err := renameNoReplace(t.root, name, kept); err != nil {
+	if err := t.move(name, kept); err != nil {
 		return fmt.Errorf("keep the old file: %w", err)
 	}
-	err := t.step("rename", fresh)
-	if err != nil {
-		return err
-	}
-	if err = renameNoReplace(t.root, fresh, name); err != nil {
+	if err := t.move(fresh, name); err != nil {
 		err = fmt.Errorf("put the new file in place: %w", err)
-		return errors.Join(err, renameNoReplace(t.root, kept, name))
+		if present(t.fsys, name) {
+			return err
+		}
+		return errors.Join(err, t.move(kept, name))
 	}
-	if err := t.syncDir(dir); err != nil {
-		return err
-	}
-	return t.flush()
+	return nil
 }
 
 func (t *tree) replaceOnFAT(name, kept, fresh string) error {
@@ -145,7 +141,7 @@ func (t *tree) replaceOnFAT(name, kept, fresh string) error {
 	if err := t.root.Rename(fresh, name); err != nil {
 		return fmt.Errorf("put the new file in place: %w", err)
 	}
-	if err := t.syncDir(path.Dir(name)); err != nil {
+	if err := t.sync(path.Dir(name)); err != nil {
 		return err
 	}
 	return t.flush()
@@ -157,12 +153,12 @@ func cutShort(fsys fs.FS, dir, name string) (kept string, ok bool) {
 	if _, _, err := lookup(fsys, dir, name); !isNotExist(err) {
 		return "", false
 	}
-	entries, err := fs.ReadDir(fsys, dir)
+	names, err := readNames(fsys, dir)
 	if err != nil {
 		return "", false
 	}
-	for _, e := range entries {
-		old, isNew := strings.CutSuffix(e.Name(), newSuffix)
+	for _, entry := range names {
+		old, isNew := strings.CutSuffix(entry, newSuffix)
 		if !isNew || len(old) <= len(name)+len(keptInfix) || !sameName(old[:len(name)+len(keptInfix)], name+keptInfix) {
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -106,10 +105,7 @@ func (r *restoring) run(ctx context.Context, runDir string) error {
 	if !runNamePattern.MatchString(name) {
 		return fmt.Errorf("%q is not a run: expected a name such as 20240719T181500Z-1a2b3c4d", runDir)
 	}
-	dir, info, err := lookupPath(r.fsys, ".", append(quarantineParts(), name)...)
-	if err == nil && !info.IsDir() {
-		err = &fs.PathError{Op: "enter", Path: dir, Err: notRegularDir(info.Mode())}
-	}
+	dir, err := findRun(r.fsys, name)
 	if err != nil {
 		return fmt.Errorf("run %s is not on this volume: %w", name, err)
 	}
@@ -256,6 +252,12 @@ func (r *restoring) file(ctx context.Context, dir string, e *ManifestEntry) (boo
 	case err == nil:
 		if err := unchanged(ctx, r.fsys, old, same); err != nil {
 			return false, errors.New("its place is taken by another file: move that one away first")
+		}
+		if from := path.Join(dir, e.Quarantined); !r.dry && sameFile(r.fsys, old, from) { // a restore or a quarantine that was cut short
+			if err := r.unlink(from); err != nil {
+				return false, err
+			}
+			return true, r.settle(old, path.Dir(from))
 		}
 		return false, nil
 	case !isNotExist(err):

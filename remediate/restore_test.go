@@ -215,11 +215,11 @@ func TestRestorePowerCut(t *testing.T) {
 			}
 			return
 		}
-		onceEach(t, root, before)
+		onceEach(t, root, before, true)
 		if _, err := Restore(context.Background(), root, testRunDir, defaultPacks(t)); err != nil {
 			t.Errorf("cut at step %d: %v", n, err)
 		}
-		onceEach(t, root, before)
+		onceEach(t, root, before, false)
 	}
 }
 

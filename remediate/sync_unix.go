@@ -8,11 +8,15 @@ import (
 	"syscall"
 )
 
-// notOffered reports whether a file system says that it cannot sync this kind of
-// thing, as some do for directories. An I/O error is never one of these.
+// notOffered reports whether a file system says that it cannot do such a thing, as
+// some do of syncing directories and of links. An I/O error is never one of these.
 func notOffered(err error) bool {
-	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) ||
-		errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS)
+	for _, e := range []syscall.Errno{syscall.EINVAL, syscall.ENOTSUP, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EPERM, syscall.EMLINK} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func syncFile(f *os.File) error { return f.Sync() }

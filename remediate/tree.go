@@ -16,6 +16,8 @@ type tree struct {
 	// before is called ahead of each step that changes the volume; an error
 	// from it stops that step. Tests cut the power here.
 	before func(step, name string) error
+	// own is bootmend's folder, once it is known (see ownFolder).
+	own string
 	// unguarded is why a folder or file of ours is not kept from ordinary users.
 	unguarded error
 }
@@ -59,18 +61,29 @@ func (t *tree) makeDirs(dir string, parts ...string) (string, error) {
 		if err := t.step("mkdir", p); err != nil {
 			return "", err
 		}
-		if err := t.root.Mkdir(p, 0o755); err != nil {
+		if err := t.makeNew(func() error { return t.root.Mkdir(p, 0o755) }); err != nil {
 			return "", fmt.Errorf("make folder: %w", err)
 		}
 		if err := t.protect(p); err != nil {
 			return "", err
 		}
-		if err := t.syncDir(dir); err != nil {
+		if err := t.sync(dir); err != nil {
 			return "", err
 		}
 		dir = p
 	}
 	return dir, nil
+}
+
+// makeNew makes a file or directory. What a power cut has left half made may be in
+// the kernel's memory while its record is free to be used again; ntfs3 then fails to
+// use it, until it is forgotten.
+func (t *tree) makeNew(make func() error) error {
+	err := make()
+	if err != nil && damagedEntry(err) && forgetInodes() {
+		err = make()
+	}
+	return err
 }
 
 func notRegularDir(m fs.FileMode) error {
@@ -92,7 +105,11 @@ func (t *tree) writeFile(dir, name string, data []byte) (err error) {
 	if err := t.root.Remove(tmp); err != nil && !isNotExist(err) {
 		return fmt.Errorf("replace an unfinished file: %w", err)
 	}
-	f, err := t.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	var f *os.File
+	err = t.makeNew(func() (err error) {
+		f, err = t.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
@@ -132,37 +149,103 @@ func (t *tree) writeFile(dir, name string, data []byte) (err error) {
 	if err := t.root.Rename(tmp, dst); err != nil {
 		return fmt.Errorf("put the file in place: %w", err)
 	}
-	return t.syncDir(dir)
+	return t.sync(dir)
 }
 
-// move renames a file and never replaces another.
+// move gives a file another place and never replaces another.
+//
+// Where the file system has no journal of its own ([linksFirst]), a rename is three
+// changes that may reach the disk in any order: the name that goes, the name that
+// comes, and the file's record. Cut short, it could leave a file without a name. So
+// the file gets its new name first, all of that is made durable, and only then
+// loses the old one: it has a name that leads to it at every instant.
 func (t *tree) move(from, to string) error {
+	linked, err := t.link(from, to)
+	switch {
+	case err != nil:
+		return err
+	case !linked:
+		return t.rename(from, to)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if err := t.unlink(from); err != nil {
+		return err
+	}
+	return t.settle(to, path.Dir(from))
+}
+
+// link gives a file a second name and makes its directory durable; flush makes the
+// rest so. It returns false where files have to be renamed.
+func (t *tree) link(from, to string) (bool, error) {
+	if !linksFirst {
+		return false, nil
+	}
+	if err := t.step("link", to); err != nil {
+		return false, err
+	}
+	if err := t.root.Link(from, to); err != nil && !sameFile(t.fsys, from, to) {
+		if notOffered(err) {
+			return false, nil
+		}
+		return false, fmt.Errorf("rename: %w", err)
+	}
+	for _, name := range []string{to, path.Dir(to)} {
+		if err := t.sync(name); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// unlink takes one of a file's names away; the caller has made sure that it has
+// another one on the disk.
+func (t *tree) unlink(name string) error {
+	if err := t.step("unlink", name); err != nil {
+		return err
+	}
+	if err := t.root.Remove(name); err != nil {
+		return fmt.Errorf("take the old name away: %w", err)
+	}
+	return nil
+}
+
+// rename is the same in one step, for a file system that keeps a rename whole, and
+// for one without links.
+func (t *tree) rename(from, to string) error {
 	if err := t.step("rename", from); err != nil {
 		return err
 	}
 	if err := renameNoReplace(t.root, from, to); err != nil {
 		return fmt.Errorf("rename: %w", err)
 	}
-	// The new place first: if only one of the two reached the disk, better a
-	// name too many than none.
-	if err := t.syncDir(path.Dir(to)); err != nil {
-		return err
-	}
-	return t.syncDir(path.Dir(from))
+	return t.settle(path.Dir(to), path.Dir(from))
 }
 
-// syncDir makes a directory's entries durable where the file system can.
-func (t *tree) syncDir(dir string) error {
-	if err := t.step("sync", dir); err != nil {
+// settle makes files and directories durable, and then everything else of the file
+// system: ntfs3 writes a file's own record only then.
+func (t *tree) settle(names ...string) error {
+	for _, name := range names {
+		if err := t.sync(name); err != nil {
+			return err
+		}
+	}
+	return t.flush()
+}
+
+// sync makes a file, or a directory's entries, durable where the file system can.
+func (t *tree) sync(name string) error {
+	if err := t.step("sync", name); err != nil {
 		return err
 	}
-	f, err := t.root.Open(dir)
+	f, err := t.root.Open(name)
 	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
+		return fmt.Errorf("sync: %w", err)
 	}
 	defer f.Close()
 	if err := syncDirectory(f); err != nil {
-		return &stopError{fmt.Errorf("sync folder %s: %w", dir, err)}
+		return &stopError{fmt.Errorf("sync %s: %w", name, err)}
 	}
 	return nil
 }

@@ -55,15 +55,14 @@ func Try(ctx context.Context, fsys fs.FS, packs []*Pack, policy Policy) (*Trial,
 
 // missed looks again where the rule looked, for what it did not take.
 func (t *Trial) missed(e *evaluation, dir string, segments []string, m *match) {
-	entries, err := e.readDir(dir)
+	names, err := e.readDir(dir)
 	if err != nil {
 		return // one of the plan's problems
 	}
 	last := len(segments) == 1
 	var others []string
 	hit := false
-	for _, entry := range entries {
-		name := entry.Name()
+	for _, name := range names {
 		switch {
 		case !e.matches(dir, segments[0], name):
 			if utf8.ValidString(name) {
@@ -78,7 +77,7 @@ func (t *Trial) missed(e *evaluation, dir string, segments []string, m *match) {
 		if isRealDir(e.fsys, p) && !isOwn(p) {
 			hit = true
 			t.missed(e, p, segments[1:], m)
-		} else if entry.Type().IsRegular() {
+		} else if info, err := fs.Lstat(e.fsys, p); err == nil && info.Mode().IsRegular() {
 			t.miss(p, m, fmt.Sprintf("is a file, the rule goes on with a folder of this name: %s", strings.Join(segments, "/")))
 		}
 	}

@@ -83,18 +83,18 @@ func FindWindows(fsys fs.FS) (*Windows, error) {
 // windowsRoots lists the Windows directories at the top of a volume, the one
 // called Windows first.
 func windowsRoots(fsys fs.FS) ([]string, error) {
-	entries, err := fs.ReadDir(fsys, ".")
+	names, err := readNames(fsys, ".")
 	if err != nil {
 		return nil, fmt.Errorf("read the top folder of the volume: %w", err)
 	}
 	var roots []string
-	for _, e := range entries {
+	for _, name := range names {
 		// Windows.old and Windows.old.000 are what an upgrade leaves behind.
-		if strings.HasPrefix(foldName(e.Name()), "WINDOWS.OLD") {
+		if strings.HasPrefix(foldName(name), "WINDOWS.OLD") {
 			continue
 		}
-		if e.IsDir() && isRealDir(fsys, e.Name()) && isWindows(fsys, e.Name()) {
-			roots = append(roots, e.Name())
+		if isRealDir(fsys, name) && isWindows(fsys, name) {
+			roots = append(roots, name)
 		}
 	}
 	slices.SortFunc(roots, func(a, b string) int {

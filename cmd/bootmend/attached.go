@@ -18,9 +18,9 @@ import (
 type attachedVolume interface {
 	// where names the volume in messages.
 	where() string
-	// open gives the folder with the volume's files, for writing only if asked to; close makes sure that all of it
-	// has reached the disk.
-	open(readonly bool) (dir string, close func() error, err error)
+	// open gives the folder with the volume's files, for writing only if asked to; close is told whether all went
+	// well and makes sure that all of it has reached the disk.
+	open(readonly bool) (dir string, close func(well bool) error, err error)
 }
 
 // mountedTree is a folder at which somebody has mounted the volume, or a drive letter.
@@ -28,8 +28,8 @@ type mountedTree string
 
 func (m mountedTree) where() string { return string(m) }
 
-func (m mountedTree) open(bool) (string, func() error, error) {
-	return string(m), func() error { return nil }, nil
+func (m mountedTree) open(bool) (string, func(bool) error, error) {
+	return string(m), func(bool) error { return nil }, nil
 }
 
 // attachOptions say how an attached disk is opened.

@@ -26,7 +26,7 @@ type blockVolume struct {
 
 func (v *blockVolume) where() string { return v.name }
 
-func (v *blockVolume) open(readonly bool) (_ string, _ func() error, err error) {
+func (v *blockVolume) open(readonly bool) (_ string, _ func(bool) error, err error) {
 	var table []bitlocker.Target
 	if v.meta != nil {
 		if table, err = v.meta.Table(v.key, v.device); err != nil {
@@ -41,7 +41,7 @@ func (v *blockVolume) open(readonly bool) (_ string, _ func() error, err error) 
 	if err != nil {
 		return "", nil, errors.Join(explainAttach(fmt.Errorf("%s: %w", v.name, err)), os.Remove(dir))
 	}
-	return dir, func() error { return errors.Join(tree.Close(), os.Remove(dir)) }, nil
+	return dir, func(well bool) error { return errors.Join(tree.Close(well), os.Remove(dir)) }, nil
 }
 
 // explainAttach says what to do where this computer's kernel lacks something.

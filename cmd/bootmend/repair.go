@@ -136,7 +136,7 @@ func (r *repairing) plan(ctx context.Context, v attachedVolume) (_ *repaired, er
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, done()) }()
+	defer func() { err = errors.Join(err, done(true)) }()
 	tree := os.DirFS(dir)
 	one := &repaired{Volume: v.where(), volume: v, log: remediate.NewLog(r.run)}
 	if one.Windows, err = remediate.FindWindows(tree); errors.Is(err, remediate.ErrNoWindows) {
@@ -288,5 +288,6 @@ func within(v attachedVolume, readonly bool, use func(dir string) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(use(dir), done())
+	err = use(dir)
+	return errors.Join(err, done(err == nil))
 }

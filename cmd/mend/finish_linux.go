@@ -129,7 +129,7 @@ func (a *agent) logToWindows(v *volume) error {
 		return err
 	}
 	_, err = remediate.WriteLogFile(volumeDir, remediate.WindowsLogDir, a.started, a.log.Bytes())
-	if closeErr := tree.close(); err == nil {
+	if closeErr := tree.close(err == nil); err == nil {
 		err = closeErr
 	}
 	return err

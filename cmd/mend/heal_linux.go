@@ -56,7 +56,7 @@ func (a *agent) heal(ctx context.Context, v *volume) verdict {
 		return a.fail(v, "opening the volume", err)
 	}
 	found := a.look(ctx, v)
-	if err := tree.close(); err != nil && found.outcome != failed {
+	if err := tree.close(true); err != nil && found.outcome != failed {
 		found.verdict = a.fail(v, "closing the volume", err)
 	}
 	if found.plan.Empty() || found.outcome != healed {
@@ -165,11 +165,11 @@ func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
 	if err != nil {
 		return a.fail(v, "opening the volume for writing", err)
 	}
-	if tree.forced {
+	if tree.Dirty {
 		a.con.line("  Windows had marked this volume for a check; it will check it at its next start.")
 	}
 	result, err := remediate.Quarantine(ctx, volumeDir, f.plan, a.run(f.windows))
-	closeErr := tree.close()
+	closeErr := tree.close(err == nil)
 	if result == nil {
 		return a.fail(v, "quarantining", errors.Join(err, closeErr))
 	}
@@ -208,7 +208,7 @@ func (a *agent) verify(ctx context.Context, v *volume, result *remediate.Result)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, tree.close()) }()
+	defer func() { err = errors.Join(err, tree.close(true)) }()
 	return remediate.Verify(ctx, os.DirFS(volumeDir), result)
 }
 

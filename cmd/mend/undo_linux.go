@@ -86,7 +86,7 @@ func (a *agent) repairs() []repair {
 				found = append(found, repair{v, r})
 			}
 		}
-		if err := errors.Join(err, tree.close()); err != nil {
+		if err := errors.Join(err, tree.close(true)); err != nil {
 			a.con.line("%s: %s", v.title(), oneLine(err))
 		}
 	}
@@ -128,7 +128,7 @@ func (a *agent) planUndo(ctx context.Context, r repair) (_ *remediate.RestoreRes
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, tree.close()) }()
+	defer func() { err = errors.Join(err, tree.close(true)) }()
 	windows, err := remediate.FindWindows(os.DirFS(volumeDir))
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (a *agent) carryOutUndo(ctx context.Context, r repair, plan *remediate.Rest
 		return err
 	}
 	result, restoreErr := remediate.Restore(ctx, volumeDir, r.record.Dir, a.packs)
-	if err := tree.close(); err != nil {
+	if err := tree.close(restoreErr == nil); err != nil {
 		return err
 	}
 	if result == nil {
@@ -160,7 +160,7 @@ func (a *agent) carryOutUndo(ctx context.Context, r repair, plan *remediate.Rest
 		return err
 	}
 	verifyErr := remediate.VerifyRestore(ctx, volumeDir, result, a.packs)
-	if err := errors.Join(verifyErr, tree.close()); err != nil {
+	if err := errors.Join(verifyErr, tree.close(true)); err != nil {
 		return err
 	}
 	if len(result.Failed) > len(plan.Failed) { // the others were told before

@@ -155,68 +155,46 @@ const volumeDir = "/run/volume"
 
 // opened is a volume mounted at volumeDir.
 type opened struct {
+	*attach.Tree
 	v        *volume
-	mapping  *attach.Mapping
 	readonly bool
-	// forced is set where Windows' dirty flag had to be overruled to write.
-	forced bool
 }
 
 // open mounts the volume. Only with readonly unset does the kernel get leave to write to the disk.
-func (v *volume) open(readonly bool) (_ *opened, err error) {
-	o := &opened{v: v, readonly: readonly}
+func (v *volume) open(readonly bool) (*opened, error) {
+	table, err := v.table()
+	if err != nil {
+		return nil, err
+	}
 	if !readonly {
 		if err := v.guard(false); err != nil {
 			return nil, err
 		}
 	}
-	device := v.Device
-	defer func() {
-		if err != nil {
-			if o.mapping != nil {
-				err = errors.Join(err, o.mapping.Remove())
-			}
-			_ = v.guard(true)
-		}
-	}()
-	if v.meta != nil {
-		table, err := v.meta.Table(v.key, v.Device)
-		if err != nil {
-			return nil, err
-		}
-		if o.mapping, err = attach.Map("bootmend", table, readonly); err != nil {
-			return nil, err
-		}
-		device = o.mapping.Device
-	}
-	err = attach.Mount(device, volumeDir, attach.NTFS, readonly)
-	if errors.Is(err, attach.ErrDirty) {
-		o.forced = true
-		err = attach.Mount(device, volumeDir, attach.NTFSForce, readonly)
-	}
+	tree, err := attach.OpenTree(v.Device, volumeDir, table, readonly)
 	if err != nil {
+		_ = v.guard(true)
 		return nil, err
 	}
-	return o, nil
+	return &opened{tree, v, readonly}, nil
 }
 
-// close unmounts, makes sure that all has reached the device, and guards the disk again.
-func (o *opened) close() error {
-	var errs []error
+// table is what device-mapper needs for a BitLocker volume.
+func (v *volume) table() ([]bitlocker.Target, error) {
+	if v.meta == nil {
+		return nil, nil
+	}
+	return v.meta.Table(v.key, v.Device)
+}
+
+// close unmounts, makes sure that all has reached the device, and guards the disk again. Where not all went well,
+// Windows is to check the volume.
+func (o *opened) close(well bool) error {
+	err := o.Close(well)
 	if !o.readonly {
-		errs = append(errs, attach.SyncFS(volumeDir))
+		err = errors.Join(err, o.v.guard(true))
 	}
-	errs = append(errs, attach.Unmount(volumeDir))
-	if o.mapping != nil {
-		if !o.readonly {
-			errs = append(errs, attach.Flush(o.mapping.Device))
-		}
-		errs = append(errs, o.mapping.Remove())
-	}
-	if !o.readonly {
-		errs = append(errs, attach.Flush(o.v.Device), o.v.guard(true))
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 // guard makes the kernel refuse writes to the volume's whole disk, or allows them.

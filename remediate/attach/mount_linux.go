@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrDirty means that the kernel's ntfs3 refused to write to a volume whose dirty flag is set.
-var ErrDirty = errors.New("the NTFS volume is marked dirty")
-
 // FS names a file system of the kernel and how it is mounted here.
 type FS struct {
 	Type, Options string
@@ -39,10 +36,6 @@ func Mount(device, dir string, fs FS, readonly bool) error {
 		flags |= unix.MS_RDONLY
 	}
 	err := unix.Mount(device, dir, fs.Type, flags, fs.Options)
-	// ntfs3 answers EINVAL for a dirty volume when asked to write; the caller knows that the volume mounts read-only.
-	if errors.Is(err, unix.EINVAL) && fs == NTFS && !readonly {
-		return fmt.Errorf("mounting %s for writing: %w", device, ErrDirty)
-	}
 	if err != nil {
 		return fmt.Errorf("mounting %s as %s: %w", device, fs.Type, err)
 	}

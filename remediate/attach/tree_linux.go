@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/remediate/ntfsstate"
 )
 
 // What a computer may lack that its administrator can do something about.
@@ -27,48 +28,38 @@ var (
 // Tree is an NTFS volume mounted as a file tree.
 type Tree struct {
 	Dir string
+	// Dirty is set where Windows had marked the volume to be checked at its next start. It keeps the mark.
+	Dirty bool
 
-	device   string
-	mapping  *Mapping
-	readonly bool
+	device, clear string
+	mapping       *Mapping
+	readonly      bool
 }
 
-// OpenTree mounts an NTFS volume at dir. table is the device-mapper table of an unlocked BitLocker volume, nil for any
-// other. A volume that Windows marked for a check is mounted for writing all the same; it keeps the mark.
-func OpenTree(device, dir string, table []bitlocker.Target, readonly bool) (_ *Tree, err error) {
-	t := &Tree{Dir: dir, device: device, readonly: readonly}
-	if table != nil {
-		if t.mapping, err = Map(fmt.Sprintf("bootmend-%d", os.Getpid()), table, readonly); err != nil {
-			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
-				err = fmt.Errorf("%w: %w", ErrNoMapper, err)
-			}
-			return nil, err
+// mapName is unlike any that another program has chosen.
+func mapName() string { return fmt.Sprintf("bootmend-%d", os.Getpid()) }
+
+// reach makes the clear volume a block device. table is the device-mapper table of an unlocked BitLocker volume, nil
+// for any other.
+func reach(device string, table []bitlocker.Target, readonly bool) (*Tree, error) {
+	t := &Tree{device: device, clear: device, readonly: readonly}
+	if table == nil {
+		return t, nil
+	}
+	var err error
+	if t.mapping, err = Map(mapName(), table, readonly); err != nil {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
+			err = fmt.Errorf("%w: %w", ErrNoMapper, err)
 		}
-		device = t.mapping.Device
-	}
-	err = Mount(device, dir, NTFS, readonly)
-	if errors.Is(err, ErrDirty) {
-		err = Mount(device, dir, NTFSForce, readonly)
-	}
-	if err != nil && t.mapping != nil {
-		err = errors.Join(err, t.mapping.Remove())
-	}
-	if errors.Is(err, unix.ENODEV) {
-		err = fmt.Errorf("%w: %w", ErrNoDriver, err)
-	}
-	if err != nil {
 		return nil, err
 	}
+	t.clear = t.mapping.Device
 	return t, nil
 }
 
-// Close takes the tree away. What was written has then reached the device, and is read from there next time.
-func (t *Tree) Close() error {
+// leave takes the mapping away. What was written has then reached the device, and is read from there next time.
+func (t *Tree) leave() error {
 	var errs []error
-	if !t.readonly {
-		errs = append(errs, SyncFS(t.Dir))
-	}
-	errs = append(errs, Unmount(t.Dir))
 	if t.mapping != nil {
 		if !t.readonly {
 			errs = append(errs, Flush(t.mapping.Device))
@@ -79,6 +70,82 @@ func (t *Tree) Close() error {
 		errs = append(errs, Flush(t.device))
 	}
 	return errors.Join(errs...)
+}
+
+// OpenTree mounts an NTFS volume at dir. table is the device-mapper table of an unlocked BitLocker volume, nil for any
+// other.
+//
+// A volume to be written to is marked as dirty first, as Windows does with one that it wants checked, and loses the
+// mark when the tree is closed. If the power fails in between, Windows checks the volume at its next start. Besides,
+// ntfs3 then lets the record of $Volume alone, where it would else set and take away the mark at every step: a volume
+// on which that record is torn cannot be mounted at all.
+func OpenTree(device, dir string, table []bitlocker.Target, readonly bool) (*Tree, error) {
+	t, err := reach(device, table, readonly)
+	if err != nil {
+		return nil, err
+	}
+	t.Dir = dir
+	fs := NTFS
+	if !readonly {
+		fs = NTFSForce
+		t.Dirty, err = setDirty(t.clear, true)
+	}
+	if err == nil {
+		err = Mount(t.clear, dir, fs, readonly)
+	}
+	if errors.Is(err, unix.ENODEV) {
+		err = fmt.Errorf("%w: %w", ErrNoDriver, err)
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.leave())
+	}
+	return t, nil
+}
+
+// Close takes the tree away. What was written has then reached the device, and is read from there next time. A
+// volume on which not all went well, or that Windows had marked as dirty, is left marked.
+func (t *Tree) Close(well bool) error {
+	var errs []error
+	if !t.readonly {
+		errs = append(errs, SyncFS(t.Dir))
+	}
+	err := errors.Join(append(errs, Unmount(t.Dir))...)
+	if err == nil && !t.readonly {
+		err = Flush(t.clear)
+		if err == nil && well && !t.Dirty {
+			_, err = setDirty(t.clear, false)
+		}
+	}
+	return errors.Join(err, t.leave())
+}
+
+// setDirty sets or takes away the mark of the volume on device and tells whether it was set.
+func setDirty(device string, dirty bool) (was bool, err error) {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	state, err := ntfsstate.Read(f)
+	if err != nil {
+		return false, err
+	}
+	return state.Dirty, ntfsstate.SetDirty(f, dirty)
+}
+
+// ReadState tells what an NTFS volume says of its own health. It is not to be mounted for writing meanwhile.
+func ReadState(device string, table []bitlocker.Target) (_ ntfsstate.State, err error) {
+	t, err := reach(device, table, true)
+	if err != nil {
+		return ntfsstate.State{}, err
+	}
+	defer func() { err = errors.Join(err, t.leave()) }()
+	f, err := os.Open(t.clear)
+	if err != nil {
+		return ntfsstate.State{}, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return ntfsstate.Read(f)
 }
 
 // PartitionAt finds the device node of the partition of a disk that begins at a byte offset.

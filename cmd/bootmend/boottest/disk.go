@@ -37,6 +37,8 @@ type DiskOptions struct {
 type WindowsDisk struct {
 	Path     string
 	Files    []File
+	Start    int64 // of the Windows volume, in bytes
+	Size     int64
 	KeyID    string // of the recovery password's protector
 	Password string
 	Volume   *fvetest.Result // all protectors, the startup key file among them; nil where there is no BitLocker
@@ -73,7 +75,7 @@ func MakeDisk(ctx context.Context, path string, o DiskOptions) (*WindowsDisk, er
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 
-	d := &WindowsDisk{Path: path, Files: files, Options: o}
+	d := &WindowsDisk{Path: path, Files: files, Start: windowsStart, Size: windowsSize, Options: o}
 	if err := d.partition(ctx); err != nil {
 		return nil, err
 	}

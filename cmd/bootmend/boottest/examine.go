@@ -65,20 +65,26 @@ func withVolume(ctx context.Context, d *WindowsDisk, use func(volume string) err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 	volume := filepath.Join(work, "volume")
-	if err := cutOut(d.Path, volume, windowsStart, windowsSize); err != nil {
+	if err := openVolume(ctx, d, volume); err != nil {
 		return err
 	}
-	if !d.Options.Plain {
-		clear := filepath.Join(work, "clear")
-		if _, err := run(ctx, "dislocker-file", "-q", "-V", volume, "-p"+d.Password, "--", clear); err != nil {
-			return fmt.Errorf("the volume no longer opens: %w", err)
-		}
-		if err := appendRest(clear, volume); err != nil {
-			return err
-		}
-		volume = clear
-	}
 	return use(volume)
+}
+
+// openVolume writes the clear Windows volume of a disk to a file.
+func openVolume(ctx context.Context, d *WindowsDisk, to string) error {
+	if d.Options.Plain {
+		return cutOut(d.Path, to, d.Start, d.Size)
+	}
+	locked := to + ".locked"
+	defer func() { _ = os.Remove(locked) }()
+	if err := cutOut(d.Path, locked, d.Start, d.Size); err != nil {
+		return err
+	}
+	if _, err := run(ctx, "dislocker-file", "-q", "-V", locked, "-p"+d.Password, "--", to); err != nil {
+		return fmt.Errorf("the volume no longer opens: %w", err)
+	}
+	return appendRest(to, locked)
 }
 
 func (f *Findings) problem(format string, args ...any) {

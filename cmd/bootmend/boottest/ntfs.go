@@ -23,15 +23,15 @@ const (
 	fixupFreeSection = 510 // the last two bytes of a sector are not what they seem
 )
 
-// ntfsImage is a volume image opened for patching.
-type ntfsImage struct {
+// NTFSImage is a volume image opened for patching.
+type NTFSImage struct {
 	*os.File
 	cluster     int64 // bytes
 	record      int64 // bytes of a file record
 	mft, mirror int64 // offsets of the table and of the copy of its first four records
 }
 
-func openNTFS(path string) (*ntfsImage, error) {
+func openNTFS(path string) (*NTFSImage, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func openNTFS(path string) (*ntfsImage, error) {
 	if _, err := file.ReadAt(boot, 0); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	v := &ntfsImage{File: file, cluster: int64(binary.LittleEndian.Uint16(boot[11:])) * int64(boot[13])}
+	v := &NTFSImage{File: file, cluster: int64(binary.LittleEndian.Uint16(boot[11:])) * int64(boot[13])}
 	v.mft = int64(binary.LittleEndian.Uint64(boot[48:])) * v.cluster
 	v.mirror = int64(binary.LittleEndian.Uint64(boot[56:])) * v.cluster
 	// As mkntfs makes it: 1 KiB, or a whole sector where that is larger.
@@ -49,7 +49,7 @@ func openNTFS(path string) (*ntfsImage, error) {
 }
 
 // attribute finds an attribute of a file record and gives its bytes with their place in the image.
-func (v *ntfsImage) attribute(record int64, kind uint32) ([]byte, int64, error) {
+func (v *NTFSImage) attribute(record int64, kind uint32) ([]byte, int64, error) {
 	base := v.mft + record*v.record
 	data := make([]byte, v.record)
 	if _, err := v.ReadAt(data, base); err != nil {
@@ -72,7 +72,7 @@ func (v *ntfsImage) attribute(record int64, kind uint32) ([]byte, int64, error) 
 }
 
 // markDirty sets the flag with which Windows has a volume checked at its next start.
-func (v *ntfsImage) markDirty() error {
+func (v *NTFSImage) markDirty() error {
 	attr, at, err := v.attribute(recordVolume, attrVolumeInfo)
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func (v *ntfsImage) markDirty() error {
 
 // reserve finds room for BitLocker's three copies of its metadata and the volume's moved header, and marks it as
 // used, as Windows does with hidden files.
-func (v *ntfsImage) reserve(size int64) (places [3]int64, err error) {
+func (v *NTFSImage) reserve(size int64) (places [3]int64, err error) {
 	attr, _, err := v.attribute(recordBitmap, attrData)
 	if err != nil {
 		return places, err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,8 @@ const (
 	NVMe   Bus = "nvme"
 	AHCI   Bus = "ahci"
 	Virtio Bus = "virtio"
+	SCSI   Bus = "scsi" // virtio-scsi; up to 256 disks share one controller
+	SDCard Bus = "sd"   // what eMMC is but for a few bits: QEMU 7.2 has none; the size is a power of two
 )
 
 // Medium is how the boot media is attached.
@@ -52,6 +55,10 @@ type Disk struct {
 	ReadOnly bool   // the machine cannot write to it, and is told so
 	// SectorSize is the smallest piece that can be read or written: 0 is 512, 4096 makes a "4Kn" disk.
 	SectorSize int
+	// WriteLog, if not empty, is a file that records every write and flush in their order, see [ReadWriteLog].
+	WriteLog string
+	// BadWrites are ranges of 512-byte sectors, first and number, that fail to be written.
+	BadWrites [][2]int64
 }
 
 // Options describes a machine. The zero value of each field is a sensible machine, but without disk or media.
@@ -198,6 +205,13 @@ func (m *Machine) Close() {
 	}
 	m.cancel()
 	<-m.ended
+}
+
+// Kill ends the machine as a power cut does: nothing in it gets to run any more.
+func (m *Machine) Kill() error {
+	err := m.cmd.Process.Kill()
+	<-m.ended
+	return err
 }
 
 // running is false once the machine is gone.
@@ -387,12 +401,11 @@ func (o Options) args() ([]string, error) {
 	}
 	args = append(args, firmware...)
 	// QEMU gives a kernel of its own ([Direct]) the boot index 0.
+	if slices.ContainsFunc(o.Disks, func(d Disk) bool { return d.Bus == SCSI }) {
+		args = append(args, "-device", "virtio-scsi-pci,id=scsi")
+	}
 	for i, disk := range o.Disks {
 		id := "disk" + strconv.Itoa(i)
-		drive := "if=none,format=raw,cache=unsafe,id=" + id + ",file=" + disk.Path
-		if disk.ReadOnly {
-			drive += ",readonly=on"
-		}
 		device := ",drive=" + id + ",bootindex=" + strconv.Itoa(i+2)
 		if disk.SectorSize != 0 {
 			size := strconv.Itoa(disk.SectorSize)
@@ -405,10 +418,15 @@ func (o Options) args() ([]string, error) {
 			device = "ide-hd,bus=ide." + strconv.Itoa(i) + device
 		case Virtio:
 			device = "virtio-blk-pci" + device
+		case SCSI:
+			device = "scsi-hd,bus=scsi.0" + device
+		case SDCard:
+			args = append(args, "-device", "sdhci-pci")
+			device = "sd-card,drive=" + id
 		default:
 			return nil, fmt.Errorf("disk %s: unknown bus %q", disk.Path, disk.Bus)
 		}
-		args = append(args, "-drive", drive, "-device", device)
+		args = append(append(args, disk.backend(id)...), "-device", device)
 	}
 	// A keyboard and a stick share the port of every machine of the last fifteen years.
 	args = append(args, "-device", "qemu-xhci,id=xhci", "-device", "usb-kbd,bus=xhci.0")
@@ -422,6 +440,35 @@ func (o Options) args() ([]string, error) {
 		}
 	}
 	return append(args, o.Extra...), nil
+}
+
+// backend is the image file and what stands between it and the machine.
+func (d Disk) backend(id string) []string {
+	file := id + "-file"
+	switch {
+	case d.WriteLog != "":
+		// Flushes must get as far as the log, which cache=unsafe would prevent.
+		return []string{
+			"-blockdev", "driver=file,node-name=" + file + ",filename=" + d.Path,
+			"-blockdev", "driver=file,node-name=" + id + "-log,filename=" + d.WriteLog,
+			"-blockdev", "driver=blklogwrites,node-name=" + id + ",file=" + file + ",log=" + id + "-log,log-sector-size=512",
+		}
+	case len(d.BadWrites) > 0:
+		debug := "driver=blkdebug,node-name=" + id + ",image=" + file
+		n := 0
+		for _, r := range d.BadWrites {
+			for sector := r[0]; sector < r[0]+r[1]; sector++ {
+				debug += fmt.Sprintf(",inject-error.%d.event=write_aio,inject-error.%d.iotype=write,inject-error.%d.errno=5,inject-error.%d.sector=%d", n, n, n, n, sector)
+				n++
+			}
+		}
+		return []string{"-blockdev", "driver=file,node-name=" + file + ",filename=" + d.Path, "-blockdev", debug}
+	}
+	drive := "if=none,format=raw,cache=unsafe,id=" + id + ",file=" + d.Path
+	if d.ReadOnly {
+		drive += ",readonly=on"
+	}
+	return []string{"-drive", drive}
 }
 
 // mediaMode keeps the disc read-only; a stick is writable, and the log may go there.

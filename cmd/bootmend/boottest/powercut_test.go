@@ -1,0 +1,354 @@
+package boottest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/bitlocker/fvetest"
+)
+
+// TestPowerCut records all that a repair sends to the disk, and then lets the power fail at more than a hundred chosen
+// and a hundred random instants: what was flushed is on the disk, of the rest some pieces are and some are not. Each
+// time the volume must mount, nothing else may have changed, and each faulty file must be there exactly once; and a
+// second boot must finish the work.
+//
+// The pieces are of 4 KiB, which is the sector that disks have had inside since 2011, and the block that ntfs3 writes.
+// What a disk with sectors of 512 bytes would make of it is counted, too, see docs/safety.md.
+func TestPowerCut(t *testing.T) {
+	for name, test := range map[string]struct {
+		disk           SmallOptions
+		chosen, random int
+	}{
+		"plain": {SmallOptions{Bare: true, Size: 12 * mib}, 120, 120},
+		// With a clear key, since deriving one takes a disk five seconds here.
+		"bitlocker": {SmallOptions{Bare: true, Size: 12 * mib, Encrypted: true, BitLocker: fvetest.Options{ClearKey: true}}, 20, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			r := recordRepair(t, test.disk)
+			list := r.instants(test.chosen, test.random, 4096)
+			var again []*WindowsDisk
+			violations, mirrors := 0, 0
+			seen := map[[32]byte]bool{}
+			for i, at := range list {
+				data := r.image(at)
+				sum := sha256.Sum256(data)
+				disk := r.write(t, fmt.Sprintf("cut-%d.img", i), data)
+				found, err := lookAfterCut(context.Background(), disk)
+				check(t, err)
+				violations += len(found.problems)
+				for _, p := range found.problems {
+					t.Errorf("power cut %v: %s", at, p)
+				}
+				if found.mirror {
+					mirrors++
+				}
+				if seen[sum] || found.healed {
+					check(t, os.Remove(disk.Path))
+					continue
+				}
+				seen[sum] = true
+				again = append(again, disk)
+			}
+			t.Logf("%s: %d writes and flushes; %d chosen and %d random power cuts: %d violations (%d cuts fell between a change of $MFT and of its copy)",
+				name, len(r.writes), test.chosen, test.random, violations, mirrors)
+			unfinished := secondBoot(t, again)
+			t.Logf("%s: %d different disks with work left booted again: %d not finished", name, len(again), unfinished)
+			if name == "plain" {
+				r.countSmallSectors(t)
+			}
+		})
+	}
+}
+
+// recording is a repair with everything that it sent to the disk, in order.
+type recording struct {
+	disk   *WindowsDisk
+	dir    string
+	before []byte // the disk
+	writes []DiskWrite
+}
+
+func recordRepair(t *testing.T, o SmallOptions) *recording {
+	t.Helper()
+	dir := t.TempDir()
+	disk, err := MakeSmall(context.Background(), filepath.Join(dir, "disk.img"), o)
+	check(t, err)
+	r := &recording{disk: disk, dir: dir}
+	r.before, err = os.ReadFile(disk.Path)
+	check(t, err)
+	log := filepath.Join(dir, "writes.log")
+	check(t, os.WriteFile(log, nil, 0o600))
+	m := boot(t, Options{Firmware: Direct, Media: media(t, someKeys(disk), "--countdown", "0s"), Disks: []Disk{{Path: disk.Path, Bus: SCSI, WriteLog: log}}})
+	m.healed()
+	m.reset(patience)
+	m.Close()
+	r.writes, err = ReadWriteLog(log)
+	check(t, err)
+	if !slices.ContainsFunc(r.writes, func(w DiskWrite) bool { return w.Flush }) {
+		t.Fatal("the repair flushed nothing")
+	}
+	return r
+}
+
+// write stores a disk that the power cut left.
+func (r *recording) write(t *testing.T, name string, data []byte) *WindowsDisk {
+	t.Helper()
+	d := *r.disk
+	d.Path = filepath.Join(r.dir, name)
+	check(t, os.WriteFile(d.Path, data, 0o600))
+	return &d
+}
+
+func someKeys(disk *WindowsDisk) string {
+	if disk.Options.Plain || disk.Volume.ClearKey != (bitlocker.GUID{}) {
+		return ""
+	}
+	return keyList(disk)
+}
+
+// instant is a moment at which the power fails: the entries before cut were sent to the disk, and of those that no
+// flush had made sure of, the seed decides which pieces of so many bytes came through.
+type instant struct {
+	cut   int
+	piece int64
+	seed  uint64
+}
+
+func (i instant) String() string {
+	return fmt.Sprintf("before entry %d, pieces of %d bytes, seed %d", i.cut, i.piece, i.seed)
+}
+
+// Two seeds are special: none and all of the unflushed pieces come through.
+const (
+	seedNone = iota
+	seedAll
+	seedRandom
+)
+
+// instants are chosen ones, right before each flush is done, when most is at stake, and random ones.
+func (r *recording) instants(chosen, random int, piece int64) []instant {
+	var list []instant
+	for seed := uint64(seedNone); len(list) < chosen; seed++ {
+		for i, w := range r.writes {
+			if w.Flush && len(list) < chosen {
+				list = append(list, instant{i, piece, seed})
+			}
+		}
+	}
+	source := rand.New(rand.NewPCG(291, 2024))
+	for range random {
+		list = append(list, instant{1 + source.IntN(len(r.writes)), piece, seedRandom + source.Uint64N(1<<40)})
+	}
+	return list
+}
+
+// image is the disk as the power cut leaves it.
+func (r *recording) image(at instant) []byte {
+	disk := bytes.Clone(r.before)
+	flushed := 0
+	for i, w := range r.writes[:at.cut] {
+		if w.Flush {
+			flushed = i
+		}
+	}
+	source := rand.New(rand.NewPCG(at.seed, uint64(at.cut)))
+	for i, w := range r.writes[:at.cut] {
+		for off := int64(0); off < int64(len(w.Data)); off += at.piece {
+			sure := i < flushed || w.FUA || at.seed == seedAll
+			if sure || at.seed != seedNone && source.IntN(2) == 0 {
+				copy(disk[w.Off+off:], w.Data[off:min(off+at.piece, int64(len(w.Data)))])
+			}
+		}
+	}
+	return disk
+}
+
+// cutFindings is what other people's programs make of a disk after a power cut.
+type cutFindings struct {
+	problems []string
+	mirror   bool // the copy of the first file records was not yet what the records are
+	healed   bool // nothing is left to do
+}
+
+// lookAfterCut opens the volume with ntfs-3g.
+func lookAfterCut(ctx context.Context, disk *WindowsDisk) (*cutFindings, error) {
+	f := &cutFindings{}
+	volume := disk.Path + ".clear"
+	defer func() { _ = os.Remove(volume) }()
+	if err := openVolume(ctx, disk, volume); err != nil {
+		return nil, err
+	}
+	look := func(root string) error { return f.look(disk, root) }
+	err := withNTFS(ctx, volume, true, look)
+	if err != nil && strings.Contains(err.Error(), "$MFTMirr does not match $MFT") {
+		// ntfs-3g, unlike Windows and ntfs3, wants the copy to be the same; ntfsfix sees to it.
+		f.mirror = true
+		if _, err := run(ctx, "ntfsfix", volume); err != nil {
+			f.problem("ntfsfix: %v", err)
+		}
+		err = withNTFS(ctx, volume, true, look)
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return nil, err
+	}
+	if err != nil {
+		f.problem("does not mount: %v", err)
+	}
+	return f, nil
+}
+
+func (f *cutFindings) problem(format string, args ...any) {
+	f.problems = append(f.problems, fmt.Sprintf(format, args...))
+}
+
+// look walks over all that can be reached: each file that stays must be at its place, each faulty one be one file.
+func (f *cutFindings) look(disk *WindowsDisk, root string) error {
+	places := map[[32]byte][]string{}
+	f.healed = true
+	err := filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			return nil
+		}
+		var data []byte
+		if err == nil {
+			data, err = os.ReadFile(name)
+		}
+		if err != nil {
+			// A folder or file that was just being made has a name already and nothing behind it.
+			if rel, _ := filepath.Rel(root, name); !strings.Contains(rel, ".tmp") {
+				f.problem("unreadable: %v", err)
+			}
+			return nil
+		}
+		sum := sha256.Sum256(data)
+		places[sum] = append(places[sum], name)
+		return nil
+	})
+	for _, file := range disk.Files {
+		at := places[sha256.Sum256(file.Data)]
+		old := filepath.Join(root, filepath.FromSlash(file.Path))
+		switch {
+		case file.Fate == Stays:
+			if !slices.Contains(at, old) {
+				f.problem("lost or changed: %s", file.Path)
+			}
+		case len(at) == 0:
+			f.problem("lost: %s", file.Path)
+		case slices.ContainsFunc(at, func(other string) bool { return !same(at[0], other) }):
+			f.problem("more than one file: %s", strings.Join(at, ", "))
+		}
+		f.healed = f.healed && (file.Fate == Stays || !slices.Contains(at, old))
+	}
+	return err
+}
+
+// same tells whether two names lead to one file.
+func same(a, b string) bool {
+	ai, errA := os.Stat(a)
+	bi, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(ai, bi)
+}
+
+// disksPerBoot is how many disks one machine gets: the blast radius of the packaged rules is 20 files a machine.
+const disksPerBoot = 10
+
+// secondBoot boots the disks again, many at once, and examines them. It returns how many are not healed.
+func secondBoot(t *testing.T, list []*WindowsDisk) (unfinished int) {
+	t.Helper()
+	for len(list) > 0 {
+		n := min(disksPerBoot, len(list))
+		var attached []Disk
+		for _, d := range list[:n] {
+			attached = append(attached, Disk{Path: d.Path, Bus: SCSI})
+		}
+		m := boot(t, Options{Firmware: Direct, Media: media(t, someKeys(list[0]), "--countdown", "0s"), Disks: attached})
+		if found := m.expect(`HEALED: .*|NOT HEALED.*`, 2*patience); strings.HasPrefix(found[0], "NOT") {
+			t.Error(found[0])
+		}
+		m.expect("Now restarting|Your choice", patience)
+		m.noDefect()
+		m.Close()
+		for _, d := range list[:n] {
+			problems := examineFinished(t, d)
+			for _, p := range problems {
+				t.Errorf("%s after the second boot: %s", filepath.Base(d.Path), p)
+			}
+			if len(problems) > 0 {
+				unfinished++
+			}
+			check(t, os.Remove(d.Path))
+		}
+		list = list[n:]
+	}
+	return unfinished
+}
+
+// examineFinished tells what is wrong with a disk that was to be healed.
+func examineFinished(t *testing.T, d *WindowsDisk) []string {
+	t.Helper()
+	f, err := lookAfterCut(context.Background(), d)
+	check(t, err)
+	if !f.healed {
+		f.problem("not healed")
+	}
+	if f.mirror {
+		f.problem("$MFTMirr is not what $MFT is")
+	}
+	return f.problems
+}
+
+// countSmallSectors tells how often a disk whose sectors really are of 512 bytes, and which tears the blocks that it is
+// sent, would be left with something that needs chkdsk. NTFS has its journal for that, which only Windows writes.
+func (r *recording) countSmallSectors(t *testing.T) {
+	t.Helper()
+	const cuts = 60
+	hurt := 0
+	for i, at := range r.instants(cuts, cuts, 512) {
+		disk := r.write(t, fmt.Sprintf("small-%d.img", i), r.image(at))
+		found, err := lookAfterCut(context.Background(), disk)
+		check(t, err)
+		if len(found.problems) > 0 {
+			hurt++
+		}
+		check(t, os.Remove(disk.Path))
+	}
+	t.Logf("if the disk tore blocks of 4 KiB at 512 bytes: %d of %d power cuts would leave work for chkdsk", hurt, 2*cuts)
+}
+
+// TestKill switches the machine off for real, in the middle of the repair.
+func TestKill(t *testing.T) {
+	parallel(t)
+	const kills, step = 4, 40 * time.Millisecond
+	var again []*WindowsDisk
+	for i := range kills {
+		disk, err := MakeSmall(context.Background(), filepath.Join(t.TempDir(), "disk.img"), SmallOptions{Bare: true, Size: 12 * mib})
+		check(t, err)
+		m := boot(t, Options{Firmware: Direct, Media: media(t, "", "--countdown", "0s"), Disks: []Disk{{Path: disk.Path, Bus: SCSI}}})
+		m.expect("to quarantine: .*32.sys", patience)
+		time.Sleep(time.Duration(i) * step)
+		check(t, m.Kill())
+		found, err := lookAfterCut(context.Background(), disk)
+		check(t, err)
+		for _, p := range found.problems {
+			t.Errorf("killed %d: %s", i, p)
+		}
+		t.Logf("killed %v after the plan: healed %t", time.Duration(i)*step, found.healed)
+		if !found.healed {
+			again = append(again, disk)
+		}
+	}
+	secondBoot(t, again)
+}
