@@ -189,6 +189,29 @@ func TestLateStick(t *testing.T) {
 	}
 }
 
+// TestDroppedKey has an administrator copy what Windows saved into the folder for keys of a finished stick.
+func TestDroppedKey(t *testing.T) {
+	parallel(t)
+	disk := newDisk(t, DiskOptions{})
+	medium := mediaStick(t, "", "--countdown", "0s")
+	start, err := firstPartition(context.Background(), medium)
+	check(t, err)
+	saved := string(utf16le("\ufeffIdentifier:\r\n\r\n\t" + disk.KeyID + "\r\n\r\nRecovery Key:\r\n\r\n\t" + disk.Password + "\r\n"))
+	for name, text := range map[string]string{"Reception PC.txt": saved, "notes.docx": "PK\x03\x04 no key"} {
+		_, err := run(context.Background(), "mcopy", "-i", medium+"@@"+strconv.FormatInt(start, 10), private(t, name, text), "::/bootmend/keys/")
+		check(t, err)
+	}
+	m := boot(t, Options{Firmware: Direct, Media: medium, Medium: USB, Disks: []Disk{{Path: disk.Path}}})
+	m.expect(`by key file Reception PC\.txt on the media, key ID `+disk.KeyID, patience)
+	m.healed()
+	m.reset(patience)
+	m.noDefect()
+	if leak := LeakedKey(disk.Password, []byte(m.Transcript())); leak != "" {
+		t.Errorf("the console showed %s of the recovery password", leak)
+	}
+	examine(t, disk, true)
+}
+
 // usbStick is a stick beside the medium.
 type usbStick struct {
 	id, path string
