@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 )
 
 // File is an output in the making.
@@ -17,7 +18,7 @@ type File struct {
 	*os.File
 	path  string
 	done  bool
-	fresh int // bytes written since the system was last asked to put them onto the disk
+	fresh atomic.Int64 // bytes written since the system was last asked to put them onto the disk
 }
 
 // Create starts a file that is to be path. private keeps it from other users.
@@ -64,10 +65,11 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// written counts; several goroutines may write at once.
 func (f *File) written(n int) {
-	if f.fresh += n; f.fresh >= ahead {
+	if f.fresh.Add(int64(n)) >= ahead {
+		f.fresh.Store(0)
 		startWriting(f.File)
-		f.fresh = 0
 	}
 }
 
