@@ -16,6 +16,7 @@ import (
 	"github.com/bootmend/bootmend/assets"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/cmd/bootmend/tui"
+	"github.com/bootmend/bootmend/image/flash/device"
 	"github.com/bootmend/bootmend/image/iso"
 	"github.com/bootmend/bootmend/image/usb"
 	"github.com/bootmend/bootmend/remediate"
@@ -130,8 +131,14 @@ func (wizardWork) Devices(context.Context) ([]tui.Device, error) {
 	var devices []tui.Device
 	for _, d := range list {
 		shown := tui.Device{Path: d.Path, Model: d.Model, Size: d.Size}
-		if refused := d.Refusals(); len(refused) > 0 {
-			shown.Refused = refused[0].Reason
+		for _, r := range d.Refusals() {
+			switch {
+			case r.Kind == device.Mounted && !d.System:
+				// Desktops mount every stick that is plugged in: the review says what is lost, and then it is unmounted.
+				shown.Mounted = strings.Join(d.Mounts, ", ")
+			case shown.Refused == "":
+				shown.Refused = r.Reason
+			}
 		}
 		devices = append(devices, shown)
 	}

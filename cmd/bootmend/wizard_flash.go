@@ -21,7 +21,7 @@ func (wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, sa
 	if err != nil {
 		return err
 	}
-	f := &flasher{opts: &flashOptions{}, media: &flashTree{tree: tree}, display: &wizardFlash{say, update}}
+	f := &flasher{opts: &flashOptions{unmount: true}, media: &flashTree{tree: tree}, display: &wizardFlash{say, update}}
 	var chosen []device.Device
 	for _, c := range a.Devices {
 		i := slices.IndexFunc(list, func(d device.Device) bool { return d.Path == c.Path })

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -90,6 +91,9 @@ func (a *Answers) CommandLine() []string {
 		c = []string{"bootmend", "flash"}
 		for _, d := range a.Devices {
 			c = append(c, "--to", d.Path)
+		}
+		if slices.ContainsFunc(a.Devices, func(d Device) bool { return d.Mounted != "" }) {
+			c = append(c, "--unmount")
 		}
 	default:
 		c = []string{"bootmend", "build", string(a.Goal), "-o", a.Output}

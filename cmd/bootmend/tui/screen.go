@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/charmbracelet/bubbles/cursor"
 	"github.com/charmbracelet/bubbles/textinput"
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/lipgloss"
@@ -127,7 +128,7 @@ func (s *screen) enter() tea.Cmd {
 		s.input = textinput.New()
 		s.input.Prompt = "> "
 		s.input.CharLimit = 4096
-		s.input.Cursor.SetMode(0)
+		_ = s.input.Cursor.SetMode(cursor.CursorStatic) // a blinking one is noise over a slow line
 		if q.Kind == Secret {
 			s.input.EchoMode = textinput.EchoPassword
 		}

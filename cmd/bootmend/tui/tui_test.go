@@ -81,7 +81,7 @@ func (f *fake) Do(ctx context.Context, a *Answers, update func(Progress)) (*Outc
 var sticks = []Device{
 	{Path: "/dev/sda", Model: "Samsung SSD 980", Size: 500e9, Refused: "it holds the running system"},
 	{Path: "/dev/sdb", Model: "Kingston DataTraveler", Size: 32e9},
-	{Path: "/dev/sdc", Model: "SanDisk Ultra", Size: 64e9},
+	{Path: "/dev/sdc", Model: "SanDisk Ultra", Size: 64e9, Mounted: "/media/photos"},
 }
 
 // driver presses keys and runs what the screen wants to have run, but for waiting.
@@ -226,7 +226,7 @@ func TestSticks(t *testing.T) {
 	if !d.quit || w.did == nil || len(w.did.Devices) != 2 || string(w.did.Passphrase) != "short "+good {
 		t.Errorf("quit %t, did %+v", d.quit, w.did)
 	}
-	want := `bootmend flash --to /dev/sdb --to /dev/sdc --keys keys.csv`
+	want := `bootmend flash --to /dev/sdb --to /dev/sdc --unmount --keys keys.csv`
 	if got := quoted(w.did.CommandLine()); got != want {
 		t.Errorf("command line %s, want %s", got, want)
 	}
@@ -349,7 +349,7 @@ func TestLines(t *testing.T) {
 		"sticks": {
 			input: "\n1\nnothing.csv\nkeys.csv\n1\n\n\n\n\n1\n7\n1\n2 3\nyes\n",
 			see:   []string{"Step 1 of ", "1. USB sticks: one or many", "That does not work", "214 recovery keys", "cannot be used: it holds the running system", "is erased", "1 stick written"},
-			did:   "bootmend flash --to /dev/sdb --to /dev/sdc --keys keys.csv",
+			did:   "bootmend flash --to /dev/sdb --to /dev/sdc --unmount --keys keys.csv",
 		},
 		"back": {
 			input: "2\nb\n3\nstick.img\nyes\n",

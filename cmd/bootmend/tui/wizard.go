@@ -261,7 +261,11 @@ func questions(w Work) []Question {
 				devices, err := w.Devices(ctx)
 				var options []Option
 				for _, d := range devices {
-					options = append(options, Option{Value: d.Path, Label: fmt.Sprintf("%s  %s  %s", d.Path, or(d.Model, "no name"), sizeText(d.Size)), Refused: d.Refused})
+					o := Option{Value: d.Path, Label: fmt.Sprintf("%s  %s  %s", d.Path, or(d.Model, "no name"), sizeText(d.Size)), Refused: d.Refused}
+					if d.Mounted != "" {
+						o.Help = "open at " + d.Mounted
+					}
+					options = append(options, o)
 				}
 				return options, err
 			},
@@ -436,7 +440,11 @@ func review(a *Answers) []Line {
 	if a.Goal == GoalUSB && a.ToDevices {
 		say(Bad, "Everything on %s is erased:", plural(len(a.Devices), "stick"))
 		for _, d := range a.Devices {
-			say(Strong, "  %s  %s  %s", d.Path, d.Model, sizeText(d.Size))
+			line := fmt.Sprintf("  %s  %s  %s", d.Path, d.Model, sizeText(d.Size))
+			if d.Mounted != "" {
+				line += ", open at " + d.Mounted
+			}
+			say(Strong, "%s", line)
 		}
 	} else {
 		say(Plain, "The image is written to %s.", a.Output)

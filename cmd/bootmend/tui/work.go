@@ -40,6 +40,7 @@ type Device struct {
 	Path    string
 	Model   string
 	Size    int64
+	Mounted string // where its files can be seen now; it is unmounted before it is written
 	Refused string // why it must not be written to
 }
 
