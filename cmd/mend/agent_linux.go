@@ -49,7 +49,7 @@ type agent struct {
 	// seen are block devices that have been looked at; disks those that may hold Windows.
 	seen      map[string]bool
 	firstSeen map[string]time.Time
-	disks     int
+	disks     map[string]bool // by name
 	volumes   []*volume
 	// keys is all that may open volumes.
 	keys keyring
@@ -65,7 +65,7 @@ type agent struct {
 func work() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
 	defer stop()
-	a := &agent{con: openConsole(), seen: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{}, keys: newKeyring()}
+	a := &agent{con: openConsole(), seen: map[string]bool{}, disks: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{}, keys: newKeyring()}
 	defer func() {
 		if p := recover(); p != nil {
 			a.con.note(red, "bootmend met a defect of its own: %v", p)
@@ -217,7 +217,7 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 		a.useStick(ctx, b, kind)
 	}
 	if b.Partition == 0 && !strings.HasPrefix(b.Name, "sr") {
-		a.disks++
+		a.disks[b.Name] = true
 		a.con.line("Disk %s: %s, %s", b.Name, b.Model, sizeText(b.Size))
 		a.log.Add(remediate.DiskEvent{Device: b.Device, Model: b.Model, Size: b.Size})
 	}
@@ -253,6 +253,7 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 // useMedia takes over the media's settings and lets its keys be tried on what was found before it.
 func (a *agent) useMedia(ctx context.Context, m *media) {
 	a.media, a.packs = m, m.packs
+	delete(a.disks, m.block.Disk) // a stick shows as a disk before its partition shows what it is
 	if !m.block.HardwareReadOnly {
 		a.guarded[m.block.Disk] = attach.SetReadOnly("/dev/"+m.block.Disk, false) != nil // for the log
 	}

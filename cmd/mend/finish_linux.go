@@ -70,13 +70,13 @@ func (a *agent) summary(verdicts []verdict) bool {
 	windows := counts[clean] + counts[healedBefore] + counts[healed] + counts[planned]
 	switch {
 	case !success:
-	case a.disks == 0:
+	case len(a.disks) == 0:
 		success = false
 		a.con.note(red, "There is no disk in this machine that can be seen. %s", hiddenAdvice())
 		result.Message = "no disk found"
 	case windows == 0:
 		success = false
-		a.con.note(red, "No Windows was found on %s. %s", count(a.disks, "disk"), hiddenAdvice())
+		a.con.note(red, "No Windows was found on %s. %s", count(len(a.disks), "disk"), hiddenAdvice())
 		result.Message = "no Windows found"
 	case counts[planned] > 0:
 		result.Outcome = remediate.OutcomeDryRun
@@ -246,7 +246,7 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 // again forgets what was found, so that a stick plugged in since or a repaired disk is seen afresh.
 func (a *agent) again(ctx context.Context) {
 	unlocked := a.volumes
-	a.media, a.disks, a.volumes, a.broken = nil, 0, nil, nil
+	a.media, a.disks, a.volumes, a.broken = nil, map[string]bool{}, nil, nil
 	a.keys.forget()
 	a.seen, a.firstSeen = map[string]bool{}, map[string]time.Time{}
 	a.discover(ctx)

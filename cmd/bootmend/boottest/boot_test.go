@@ -209,10 +209,16 @@ func TestNothingToHeal(t *testing.T) {
 
 // TestNoDisk tells a person what is wrong, and waits.
 func TestNoDisk(t *testing.T) {
-	for name, firmware := range map[string]Firmware{"uefi": UEFI, "bios": BIOS} {
+	for name, test := range map[string]struct {
+		firmware Firmware
+		medium   Medium
+		build    func(t *testing.T, keys string, flags ...string) string
+	}{
+		"uefi": {UEFI, CD, media}, "bios": {BIOS, CD, media}, "stick": {Direct, USB, mediaStick},
+	} {
 		t.Run(name, func(t *testing.T) {
 			parallel(t)
-			m := boot(t, Options{Firmware: firmware, Media: media(t, "", "--countdown", "0s")})
+			m := boot(t, Options{Firmware: test.firmware, Medium: test.medium, Media: test.build(t, "", "--countdown", "0s")})
 			m.expect("no disk", patience)
 			m.expect("Your choice", patience)
 			m.noDefect()
