@@ -36,11 +36,11 @@ func newTerminal(t *testing.T, env []string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	term := &terminal{t, filepath.Join(t.TempDir(), "tmux")}
-	command := append([]string{"-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "20", "env"}, env...)
-	command = append(command, name)
-	command = append(command, args...)
-	// The screen must stay when the program ends.
-	term.tmux(append([]string{"-f", "/dev/null", "start-server", ";", "set-option", "-g", "remain-on-exit", "on", ";"}, command[2:]...)...)
+	// The shell outlives Ctrl-C and tells how the program ended; the screen stays when the shell has ended too.
+	const shell = `trap : INT; "$@"; echo "[ended with $?]"`
+	command := []string{"-f", "/dev/null", "start-server", ";", "set-option", "-g", "remain-on-exit", "on", ";",
+		"new-session", "-d", "-x", "100", "-y", "20", "sh", "-c", shell, "sh", "env"}
+	term.tmux(append(append(append(command, env...), name), args...)...)
 	t.Cleanup(func() { _ = exec.Command("tmux", "-S", term.socket, "kill-server").Run() })
 	return term
 }
@@ -76,12 +76,9 @@ func (m *terminal) expect(pattern string) string {
 // status waits for the program's end and returns its exit status.
 func (m *terminal) status() string {
 	m.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if out := strings.TrimSpace(m.tmux("display-message", "-p", "#{pane_dead_status}")); out != "" {
-			return out
-		}
-	}
-	return ""
+	_, after, _ := strings.Cut(m.expect(`\[ended with \d+\]`), "[ended with ")
+	status, _, _ := strings.Cut(after, "]")
+	return status
 }
 
 // slowStick is a stick that takes long enough to be watched.

@@ -92,7 +92,7 @@ func TestSizes(t *testing.T) {
 					t.Fatal(err)
 				}
 				l, err := Plan(tree, Device{Size: size, SectorSize: sector})
-				if sector == 4096 && (size%4096 != 0 || size < 272*mib) {
+				if sector == 4096 && (size%4096 != 0 || size < 259*mib) {
 					if err == nil {
 						t.Error("a size was taken that sectors of 4096 bytes do not allow")
 					}
