@@ -115,7 +115,7 @@ func (o *vaultOptions) seal(ctx context.Context, messages io.Writer, list *keys.
 	}
 	until := ""
 	if !sealing.Expires.IsZero() {
-		until = "; it is refused from " + sealing.Expires.Format("2006-01-02 15:04 MST") + " on, or up to a day later where a machine's clock runs behind"
+		until = "; it is refused from " + sealing.Expires.Format("2006-01-02 15:04 MST") + " on, or up to 26 hours later where a machine's clock runs behind"
 	}
 	fmt.Fprintf(messages, "bootmend: %s sealed in a vault: %s%s\n", countKeys(list), how, until)
 	return out.Bytes(), nil
