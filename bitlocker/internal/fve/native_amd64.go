@@ -11,6 +11,7 @@ import (
 var (
 	hasAES  = cpu.X86.HasAES && cpu.X86.HasSSE2
 	hasAVX2 = cpu.X86.HasAVX2
+	hasBMI2 = cpu.X86.HasAVX2 && cpu.X86.HasBMI2
 )
 
 // Groups are of eight blocks; keys, rounds, dst and src as aes_amd64.s has them.
@@ -230,12 +231,45 @@ func stretch2(a, b *lane, count, rounds uint64)
 //go:noescape
 func stretch8(lanes *lanes8, count, rounds uint64)
 
-// stretchNative is the stretch by the processor's SHA instructions, if it has them.
-func stretchNative() func(l *lane, count, rounds uint64) {
+//go:noescape
+func expand8(w, wk *[64][8]uint32)
+
+//go:noescape
+func stretchScalar(lane *lane, wk *[64][8]uint32, rounds uint64)
+
+// stretchers are the stretches that may be the fastest on this processor. Nothing comes near SHA instructions.
+func stretchers() []stretcher {
 	if hasSHA {
-		return stretch1
+		return []stretcher{stretch1}
 	}
-	return nil
+	kinds := []stretcher{stretchLibrary, stretchPlain}
+	if hasBMI2 {
+		kinds = append(kinds, stretchBMI2)
+	}
+	return kinds
+}
+
+// stretchBMI2 is for processors without SHA instructions. The message schedule of the second block depends on nothing but
+// the count, and is made for eight rounds at a time.
+func stretchBMI2(l *lane, count, rounds uint64) {
+	var w, wk [64][8]uint32
+	defer func() { clear(w[:]); clear(wk[:]) }()
+	for lane := range 8 {
+		for i, word := range l.salt {
+			w[i][lane] = word
+		}
+		w[6][lane], w[15][lane] = 0x80000000, 88*8
+	}
+	for rounds > 0 {
+		for lane := range uint64(8) {
+			w[4][lane] = bits.ReverseBytes32(uint32(count + lane))
+			w[5][lane] = bits.ReverseBytes32(uint32((count + lane) >> 32))
+		}
+		expand8(&w, &wk)
+		n := min(8, rounds)
+		stretchScalar(l, &wk, n)
+		count, rounds = count+n, rounds-n
+	}
 }
 
 // StretchLanes is how many stretches at a time are the least work each.

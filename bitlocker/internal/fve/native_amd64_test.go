@@ -17,6 +17,7 @@ func without(t *testing.T, features []*bool, test func(t *testing.T)) {
 
 // TestOlderProcessors runs what this processor would not choose.
 func TestOlderProcessors(t *testing.T) {
+	t.Run("no SHA, one at a time", func(t *testing.T) { without(t, []*bool{&hasSHA}, TestStretchKinds) })
 	t.Run("no SHA", func(t *testing.T) { without(t, []*bool{&hasSHA}, TestStretchJobs) })
 	t.Run("no SHA, no AVX2", func(t *testing.T) { without(t, []*bool{&hasSHA, &hasAVX2}, TestStretchJobs) })
 	t.Run("no AVX2", func(t *testing.T) { without(t, []*bool{&hasAVX2}, TestCiphers) })

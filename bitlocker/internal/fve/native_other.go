@@ -5,8 +5,8 @@ package fve
 // newNative has no assembly to offer for this processor.
 func newNative(c Cipher, _ []byte) Cipher { return c }
 
-// stretchNative has no assembly to offer either.
-func stretchNative() func(l *lane, count, rounds uint64) { return nil }
+// stretchers has no assembly to offer either.
+func stretchers() []stretcher { return []stretcher{stretchLibrary, stretchPlain} }
 
 // StretchLanes is how many stretches at a time are the least work each.
 func StretchLanes() int { return 1 }

@@ -136,18 +136,20 @@ func (m oneByOne) finish(jobs []*Job) {
 	}
 }
 
-// fastest is the stretch that runs best on this processor. Where there are no
-// SHA instructions, the standard library's and the one below are timed once,
-// for two milliseconds in all on slow machines: under emulation the plain one
-// is a third faster than the library's, which uses vector instructions then,
-// and on real processors it is the other way round.
-var fastest = sync.OnceValue(func() func(l *lane, count, rounds uint64) {
-	if native := stretchNative(); native != nil {
-		return native
+// stretcher does so many rounds of one stretch, from a count on.
+type stretcher func(l *lane, count, rounds uint64)
+
+// fastest is the stretch that runs best on this processor. Where there are several to choose from, they are timed
+// once, for a few milliseconds on slow machines: which is best depends on the processor, and under emulation the
+// standard library, which uses vector instructions, takes five times as long as the best.
+var fastest = sync.OnceValue(func() stretcher {
+	kinds := stretchers()
+	if len(kinds) == 1 {
+		return kinds[0]
 	}
-	best, least := stretchLibrary, time.Duration(1<<62)
+	best, least := kinds[0], time.Duration(1<<62)
 	for range 3 { // the shortest of three, so that an interruption does not count
-		for _, f := range []func(*lane, uint64, uint64){stretchLibrary, stretchPlain} {
+		for _, f := range kinds {
 			start := time.Now()
 			f(&lane{}, 0, 48)
 			if took := time.Since(start); took < least {
