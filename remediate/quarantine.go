@@ -23,6 +23,8 @@ type Result struct {
 	PutBack []string `json:"put_back,omitempty"`
 	// Disabled are the services that no longer start.
 	Disabled []Disabled `json:"disabled,omitempty"`
+	// SessionDiscarded is what hiberfil.sys held before [DiscardHibernation], for people.
+	SessionDiscarded string `json:"session_discarded,omitempty"`
 	// Unguarded says why ordinary users of the machine are not kept out of the
 	// quarantine; such a run is undone by hand.
 	Unguarded string `json:"unguarded,omitempty"`

@@ -3,7 +3,6 @@ package remediate
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -137,42 +136,4 @@ func hasSystem(fsys fs.FS, dir string) bool {
 		return ok
 	}
 	return err == nil && info.Mode().IsRegular()
-}
-
-// hibernation says why a volume counts as hibernated; empty if it does not.
-//
-// The first four bytes of hiberfil.sys tell (PO_MEMORY_IMAGE.Signature): "hibr"
-// is a session to resume, "rstr" one whose resuming was cut short and may be
-// tried again; "wake" and zeros are left by a session that came back. Fast
-// Startup leaves the same as hibernation.
-func hibernation(fsys fs.FS) string {
-	p, info, err := lookup(fsys, ".", "hiberfil.sys")
-	if errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
-	if err == nil && info.IsDir() {
-		return ""
-	}
-	var head [4]byte
-	if err == nil {
-		var f fs.File
-		if f, _, err = openRegular(fsys, p); err == nil {
-			var n int
-			n, err = io.ReadFull(f, head[:])
-			_ = f.Close()
-			if n < len(head) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
-				return "" // too short to hold a session
-			}
-		}
-	}
-	if err != nil {
-		return fmt.Sprintf("hiberfil.sys cannot be read, so a hibernated session cannot be ruled out: %v", err)
-	}
-	switch strings.ToLower(string(head[:])) {
-	case "hibr":
-		return "hiberfil.sys holds a hibernated session (hibernation or Fast Startup)"
-	case "rstr":
-		return "hiberfil.sys holds a session whose resuming was interrupted"
-	}
-	return ""
 }

@@ -60,6 +60,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	o.rules.AddFlags(f)
 	f.StringVar(&o.policy, "policy", string(remediate.FaultyOnly), "which files a rule takes: faulty-only or all-matching")
 	f.BoolVar(&o.config.DryRun, "dry-run-media", false, "make media that show what they would do and change nothing")
+	f.BoolVar(&o.config.DiscardHibernation, "discard-hibernation", false, "make media that also heal a hibernated Windows; what was open in it and not saved is lost")
 	f.Var(&o.config.OnSuccess, "on-success", "what a healed machine does")
 	f.Var(&o.config.OnFailure, "on-failure", "what a machine does that needs a person")
 	f.DurationVar(&o.config.Countdown, "countdown", o.config.Countdown, "how long the result is shown before the machine goes on")

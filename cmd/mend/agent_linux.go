@@ -57,15 +57,24 @@ type agent struct {
 	broken []verdict
 	// guarded are disks that the kernel refuses writes to because it was told to here.
 	guarded map[string]bool
+	// handsOff are disks on which nothing that looks like a volume may be written to; foreign are they, and other devices
+	// on which another program keeps something, by name.
+	handsOff map[string]bool
+	foreign  map[string]*disk.Foreign
+	// hidden are reasons why not all disks are seen.
+	hidden []attach.Hidden
 	// forceDry is set by the menu.
 	forceDry bool
+	// discard are volumes whose hibernated session a person has given up.
+	discard map[string]bool
 }
 
 // work is the worker process: it never returns while the machine is up.
 func work() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
 	defer stop()
-	a := &agent{con: openConsole(), seen: map[string]bool{}, disks: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{}, keys: newKeyring()}
+	a := &agent{con: openConsole(), seen: map[string]bool{}, disks: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{},
+		handsOff: map[string]bool{}, foreign: map[string]*disk.Foreign{}, discard: map[string]bool{}, keys: newKeyring()}
 	defer func() {
 		if p := recover(); p != nil {
 			a.con.note(red, "bootmend met a defect of its own: %v", p)
@@ -124,6 +133,11 @@ func (a *agent) discover(ctx context.Context) {
 		a.packs = defaultPacks()
 		a.search(ctx)
 	}
+	a.hidden = attach.HiddenDisks()
+	for _, h := range a.hidden {
+		a.con.note(red, "%s", h.What)
+		a.log.Errorf("looking for disks", "%s", h.What)
+	}
 }
 
 // complete reports whether waiting longer is of no use.
@@ -181,6 +195,8 @@ func (a *agent) forgetPulled(blocks []attach.Block) {
 			delete(a.seen, name)
 			delete(a.firstSeen, name)
 			delete(a.guarded, name)
+			delete(a.handsOff, name)
+			delete(a.foreign, name)
 		}
 	}
 }
@@ -192,7 +208,7 @@ func notReady(err error) bool {
 }
 
 func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
-	if a.media != nil && b.Disk == a.media.block.Disk {
+	if a.media != nil && b.Disk == a.media.block.Disk || a.handsOff[b.Disk] {
 		return
 	}
 	if b.Partition == 0 && !b.HardwareReadOnly {
@@ -219,13 +235,18 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 	if b.Partition == 0 && !strings.HasPrefix(b.Name, "sr") {
 		a.disks[b.Name] = true
 		a.con.line("Disk %s: %s, %s", b.Name, b.Model, sizeText(b.Size))
-		a.log.Add(remediate.DiskEvent{Device: b.Device, Model: b.Model, Size: b.Size})
+		a.log.Add(remediate.DiskEvent{Device: b.Device, Model: b.Model, Size: b.Size, Note: a.recognise(b)})
+	} else if note := a.recognise(b); note != "" {
+		a.log.Add(remediate.VolumeEvent{Device: b.Device, Kind: kind.String(), Size: b.Size, Note: note})
+	}
+	if a.handsOff[b.Name] {
+		return
 	}
 	if err != nil {
 		a.con.note(red, "  %s: %s", b.Name, oneLine(err))
 		a.log.Add(remediate.ErrorEvent{Step: "looking at the disk", Device: b.Device, Message: oneLine(err)})
 		if kind == disk.BitLocker {
-			a.broken = append(a.broken, verdict{failed, &volume{Block: b, kind: kind}, b.Name + ": " + oneLine(err)})
+			a.broken = append(a.broken, verdict{outcome: failed, volume: &volume{Block: b, kind: kind}, text: b.Name + ": " + oneLine(err)})
 		}
 		return
 	}
@@ -248,6 +269,20 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 	if a.media != nil {
 		v.search(ctx, a.keys.sources)
 	}
+}
+
+// recognise looks for what another program keeps on a disk or partition, and says so.
+func (a *agent) recognise(b attach.Block) string {
+	if b.Partition == 0 && strings.HasPrefix(b.Name, "sr") {
+		return ""
+	}
+	f := foreign(b)
+	if f == nil {
+		return ""
+	}
+	a.foreign[b.Name], a.handsOff[b.Name] = f, f.HandsOff
+	a.con.line("  %s is %s: left alone", b.Name, f.What)
+	return f.What
 }
 
 // useMedia takes over the media's settings and lets its keys be tried on what was found before it.
@@ -346,7 +381,7 @@ func (a *agent) healWaiting(ctx context.Context, v *volume, verdicts []verdict) 
 			text = fmt.Sprintf("%s is locked and has no recovery password. Its protectors: %s", v.title(), protectorList(v.meta))
 		}
 		a.log.Add(remediate.UnlockEvent{Device: v.Device, Reason: text})
-		return append(verdicts, verdict{locked, v, text})
+		return append(verdicts, verdict{outcome: locked, volume: v, text: text})
 	}
 	return append(verdicts, a.healOne(ctx, v))
 }

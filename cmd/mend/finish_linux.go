@@ -2,14 +2,16 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
-	"github.com/bootmend/bootmend/remediate/attach"
+	"github.com/bootmend/bootmend/remediate/disk"
 )
 
 // finish tells the result, writes the logs, and does what the configuration says. It returns when the person
@@ -72,12 +74,12 @@ func (a *agent) summary(verdicts []verdict) bool {
 	case !success:
 	case len(a.disks) == 0:
 		success = false
-		a.con.note(red, "There is no disk in this machine that can be seen. %s", hiddenAdvice())
-		result.Message = "no disk found"
+		a.con.note(red, "There is no disk in this machine that can be seen. %s", a.advice())
+		result.Message = strings.Join(append([]string{"no disk found"}, a.reasons()...), "; ")
 	case windows == 0:
 		success = false
-		a.con.note(red, "No Windows was found on %s. %s", count(len(a.disks), "disk"), hiddenAdvice())
-		result.Message = "no Windows found"
+		a.con.note(red, "No Windows was found on %s. %s", count(len(a.disks), "disk"), a.advice())
+		result.Message = strings.Join(append([]string{"no Windows found"}, a.reasons()...), "; ")
 	case counts[planned] > 0:
 		result.Outcome = remediate.OutcomeDryRun
 		a.con.note(green, "DRY RUN: %s would be healed. Nothing was changed.", count(counts[planned], "Windows installation"))
@@ -95,13 +97,30 @@ func (a *agent) summary(verdicts []verdict) bool {
 	return success
 }
 
-// hiddenAdvice says what to do about disks that the machine keeps from the operating system.
-func hiddenAdvice() string {
-	if n := attach.HiddenDisks(); n > 0 {
-		return fmt.Sprintf("The Intel RAID controller hides %s. In the firmware set-up, switch the storage mode from RAID/RST to AHCI, "+
-			"boot this medium again, and switch it back afterwards: Windows needs the old setting to start.", count(n, "NVMe disk"))
+// reasons are why a disk with Windows may be there and not be found.
+func (a *agent) reasons() (list []string) {
+	for _, h := range a.hidden {
+		list = append(list, h.What)
 	}
-	return "If this machine has a RAID controller, its driver may be missing here. In the firmware set-up, look for the storage mode and for disabled disks."
+	for _, name := range slices.Sorted(maps.Keys(a.foreign)) {
+		list = append(list, name+" is "+a.foreign[name].What+".")
+	}
+	return list
+}
+
+// advice is the same with what to do about it.
+func (a *agent) advice() string {
+	var list []string
+	for _, h := range a.hidden {
+		list = append(list, h.What, h.Next)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.foreign)) {
+		list = append(list, name+" is "+a.foreign[name].What+".", a.foreign[name].Next)
+	}
+	if len(list) == 0 {
+		return "If this machine has a RAID controller, its driver may be missing here. In the firmware set-up, look for the storage mode and for disabled disks."
+	}
+	return strings.Join(list, " ")
 }
 
 // saveLogs writes the log to the media and to each volume that was changed anyway.
@@ -209,11 +228,17 @@ func (a *agent) countdown(ctx context.Context, action config.Action, pause time.
 
 // menu is what a person can do; it returns for another try.
 func (a *agent) menu(ctx context.Context, verdicts []verdict) {
+	hibernated := hibernatedOf(verdicts)
 	for {
+		keys := "tdwfpu"
 		a.con.line("")
+		if len(hibernated) > 0 {
+			keys += "h"
+			a.con.line("  H  heal although Windows is hibernated: its session is lost")
+		}
 		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
 		a.con.line("  F  firmware set-up  P  power off                   U  undo a repair")
-		choice, err := a.con.choose(ctx, "Your choice: ", "tdwfpu")
+		choice, err := a.con.choose(ctx, "Your choice: ", keys)
 		if err != nil {
 			a.end(config.Reboot)
 		}
@@ -224,6 +249,11 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 			return
 		case 'u':
 			a.undo(ctx)
+		case 'h':
+			if a.giveUpSessions(ctx, hibernated) {
+				a.again(ctx)
+				return
+			}
 		case 'w':
 			a.goToWindows(ctx, verdicts)
 			a.end(config.Reboot)
@@ -243,10 +273,37 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 	}
 }
 
+// hibernatedOf lists the volumes that were refused since their Windows is hibernated.
+func hibernatedOf(verdicts []verdict) (list []*volume) {
+	for _, v := range verdicts {
+		if v.hibernated {
+			list = append(list, v.volume)
+		}
+	}
+	return list
+}
+
+// giveUpSessions asks whether hibernated sessions may be lost.
+func (a *agent) giveUpSessions(ctx context.Context, list []*volume) bool {
+	for _, v := range list {
+		a.con.line("  %s: programs and documents that were open when this Windows was hibernated are lost as if it had been switched off.", v.title())
+	}
+	if !a.confirm(ctx, "Windows cannot resume this session any more afterwards. Type YES to give it up and heal: ") {
+		a.con.line("Nothing was changed.")
+		return false
+	}
+	a.forceDry = false
+	for _, v := range list {
+		a.discard[v.Name] = true
+	}
+	return true
+}
+
 // again forgets what was found, so that a stick plugged in since or a repaired disk is seen afresh.
 func (a *agent) again(ctx context.Context) {
 	unlocked := a.volumes
 	a.media, a.disks, a.volumes, a.broken = nil, map[string]bool{}, nil, nil
+	a.handsOff, a.foreign = map[string]bool{}, map[string]*disk.Foreign{}
 	a.keys.forget()
 	a.seen, a.firstSeen = map[string]bool{}, map[string]time.Time{}
 	a.discover(ctx)

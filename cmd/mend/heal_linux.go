@@ -34,6 +34,8 @@ type verdict struct {
 	volume *volume
 	// text is the reason and the next step for locked, refused and failed.
 	text string
+	// hibernated says that it was refused because Windows is, which a person may decide otherwise.
+	hibernated bool
 }
 
 // isWindows reports whether a Windows installation was found, whatever became of it.
@@ -111,9 +113,11 @@ func (a *agent) look(ctx context.Context, v *volume) finding {
 	case a.dryRun():
 		a.con.line("  Dry run: nothing is changed.")
 		f.outcome = planned
-	case windows.Hibernated:
+	case windows.Hibernated && !a.mayDiscard(v):
 		f.verdict = a.refuse(v, "Windows on this volume is hibernated or was shut down with Fast Startup ("+windows.Hibernation+
-			"). Writing to it could damage it. Start Windows once more and let it resume, or shut it down fully; then boot this medium again.")
+			"). Writing to it could damage it. Start Windows once more and let it resume, or shut it down fully; then boot this medium again. "+
+			"Or choose H in the menu: this gives up the session, and what was not saved in it is lost.")
+		f.hibernated = true
 	case len(plan.Beyond) > 0 && !a.approve(ctx, v, plan):
 		f.verdict = a.refuse(v, fmt.Sprintf("%s, and nobody agreed to that. Nothing was changed. Try again and type YES, or correct the rule pack.", plan.Beyond[0]))
 	default:
@@ -168,8 +172,18 @@ func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
 	if tree.Dirty {
 		a.con.line("  Windows had marked this volume for a check; it will check it at its next start.")
 	}
+	if f.windows.Hibernated {
+		if err := remediate.DiscardHibernation(volumeDir); err != nil {
+			return a.fail(v, "discarding the hibernated session", errors.Join(err, tree.close(false)))
+		}
+		a.con.line("  The hibernated session is given up, as was decided: this Windows starts afresh, and checks the volume.")
+	}
 	result, err := remediate.Quarantine(ctx, volumeDir, f.plan, a.run(f.windows))
-	closeErr := tree.close(err == nil)
+	// Windows' memory held a view of the volume that went with the session: it is to check the volume.
+	closeErr := tree.close(err == nil && !f.windows.Hibernated)
+	if result != nil && f.windows.Hibernated {
+		result.SessionDiscarded = f.windows.Hibernation
+	}
 	if result == nil {
 		return a.fail(v, "quarantining", errors.Join(err, closeErr))
 	}
@@ -201,6 +215,12 @@ func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
 		return a.fail(v, "quarantining", err)
 	}
 	return verdict{outcome: healed, volume: v}
+}
+
+// mayDiscard reports whether a person has decided that the hibernated session of a volume may be lost: at the machine,
+// or when the media were built.
+func (a *agent) mayDiscard(v *volume) bool {
+	return a.discard[v.Name] || a.media != nil && a.media.config.DiscardHibernation
 }
 
 func (a *agent) verify(ctx context.Context, v *volume, result *remediate.Result) (err error) {

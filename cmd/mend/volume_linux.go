@@ -92,6 +92,16 @@ func identify(b attach.Block) (*volume, disk.Kind, error) {
 	return nil, kind, nil
 }
 
+// foreign looks for what other programs keep on a device.
+func foreign(b attach.Block) *disk.Foreign {
+	f, err := os.Open(b.Device)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	return disk.FindForeign(f, b.Size)
+}
+
 // findKey looks for a key where no person is needed: a clear key on the volume, then the sources in their order. It
 // runs beside everything else and changes nothing of the volume.
 func (v *volume) findKey(ctx context.Context, sources []keySource) unlocked {

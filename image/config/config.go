@@ -62,6 +62,8 @@ type Config struct {
 	AllMatching bool `yaml:"all_matching"`
 	// AllowUnsignedRules also uses rule packs that have no signature, or one that does not fit.
 	AllowUnsignedRules bool `yaml:"allow_unsigned_rules"`
+	// DiscardHibernation also heals a hibernated Windows; the session that it would resume is lost.
+	DiscardHibernation bool `yaml:"discard_hibernation"`
 }
 
 // Default is what an absent file means.
@@ -119,7 +121,8 @@ on_failure: %s     # wait, reboot or poweroff
 countdown: %s      # how long the result is shown before on_success
 all_matching: %t   # true: also take files that are no longer the faulty version
 allow_unsigned_rules: %t   # true: also use rule packs that nobody trusted has signed
-`, c.DryRun, c.OnSuccess, c.OnFailure, c.Countdown, c.AllMatching, c.AllowUnsignedRules), nil
+discard_hibernation: %t    # true: also heal a hibernated Windows; what was open in it and not saved is lost
+`, c.DryRun, c.OnSuccess, c.OnFailure, c.Countdown, c.AllMatching, c.AllowUnsignedRules, c.DiscardHibernation), nil
 }
 
 // oneLine folds the library's list of errors into a sentence for a console.

@@ -14,8 +14,8 @@ func TestParse(t *testing.T) {
 	}{
 		"empty":        {in: "", want: Default()},
 		"comment only": {in: "# nothing\n", want: Default()},
-		"all": {in: "dry_run: true\non_success: poweroff\non_failure: reboot\ncountdown: 90s\nall_matching: true\nallow_unsigned_rules: true\n",
-			want: Config{DryRun: true, OnSuccess: PowerOff, OnFailure: Reboot, Countdown: 90 * time.Second, AllMatching: true, AllowUnsignedRules: true}},
+		"all": {in: "dry_run: true\non_success: poweroff\non_failure: reboot\ncountdown: 90s\nall_matching: true\nallow_unsigned_rules: true\ndiscard_hibernation: true\n",
+			want: Config{DryRun: true, OnSuccess: PowerOff, OnFailure: Reboot, Countdown: 90 * time.Second, AllMatching: true, AllowUnsignedRules: true, DiscardHibernation: true}},
 		"partial":        {in: "countdown: 0s", want: Config{OnSuccess: Reboot, OnFailure: Wait}},
 		"misspelt field": {in: "dryrun: true", err: "dryrun"},
 		"bad action":     {in: "on_success: explode", err: "explode"},

@@ -94,17 +94,3 @@ func number(path string) int64 {
 	}
 	return n
 }
-
-// HiddenDisks counts NVMe disks that an Intel RAID controller keeps from the operating system
-// ("remapped"; the ahci driver counts them since Linux 5.3).
-func HiddenDisks() int {
-	files, err := filepath.Glob("/sys/module/ahci/drivers/pci:ahci/*/remapped_nvme")
-	if err != nil {
-		return 0
-	}
-	var n int
-	for _, f := range files {
-		n += int(number(f))
-	}
-	return n
-}

@@ -37,7 +37,8 @@ type DiskOptions struct {
 type WindowsDisk struct {
 	Path     string
 	Files    []File
-	Start    int64 // of the Windows volume, in bytes
+	Known    []string // further files, which the test compares itself
+	Start    int64    // of the Windows volume, in bytes
 	Size     int64
 	KeyID    string // of the recovery password's protector
 	Password string

@@ -100,6 +100,9 @@ func (f *Findings) examine(d *WindowsDisk, root string, healed bool) error {
 		f.Runs = append(f.Runs, e.Name())
 	}
 	known := map[string]bool{}
+	for _, name := range d.Known {
+		known[name] = true
+	}
 	for _, file := range d.Files {
 		known[file.Path] = true
 		if file.Fate == Quarantined && healed {

@@ -86,6 +86,20 @@ func (v *NTFSImage) markDirty() error {
 	return err
 }
 
+// isDirty tells whether Windows will check a volume at its next start.
+func isDirty(path string) (bool, error) {
+	v, err := openNTFS(path)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = v.Close() }()
+	attr, _, err := v.attribute(recordVolume, attrVolumeInfo)
+	if err != nil {
+		return false, err
+	}
+	return attr[int64(binary.LittleEndian.Uint16(attr[20:]))+volumeInfoFlags]&volumeFlagDirty != 0, nil
+}
+
 // reserve finds room for BitLocker's three copies of its metadata and the volume's moved header, and marks it as
 // used, as Windows does with hidden files.
 func (v *NTFSImage) reserve(size int64) (places [3]int64, err error) {
