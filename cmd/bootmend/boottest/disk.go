@@ -261,16 +261,20 @@ func makeNTFS(ctx context.Context, path string, size int64, label string, start,
 }
 
 // withNTFS mounts the volume image at path for as long as use runs.
-func withNTFS(ctx context.Context, path string, readOnly bool, use func(root string) error) (err error) {
+func withNTFS(ctx context.Context, path string, readOnly bool, use func(root string) error) error {
+	options := "rw,compression,streams_interface=none"
+	if readOnly {
+		options = "ro,streams_interface=none"
+	}
+	return withNTFSOptions(ctx, path, options, use)
+}
+
+func withNTFSOptions(ctx context.Context, path, options string, use func(root string) error) (err error) {
 	root, err := os.MkdirTemp("", "ntfs")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(root) }()
-	options := "rw,streams_interface=none"
-	if readOnly {
-		options = "ro,streams_interface=none"
-	}
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		return fmt.Errorf("ntfs-3g needs /dev/fuse: %w", ErrUnavailable)
 	}

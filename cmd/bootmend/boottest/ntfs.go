@@ -1,6 +1,7 @@
 package boottest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 // What no tool at hand does to an NTFS volume is done here, on file records of the master file table (layout:
 // linux/fs/ntfs3/ntfs.h, MFT_REC and ATTRIB).
 const (
+	recordLogFile    = 2 // $LogFile
 	recordVolume     = 3 // $Volume
 	recordBitmap     = 6 // $Bitmap
 	attrVolumeInfo   = 0x70
@@ -103,36 +105,82 @@ func isDirty(path string) (bool, error) {
 // reserve finds room for BitLocker's three copies of its metadata and the volume's moved header, and marks it as
 // used, as Windows does with hidden files.
 func (v *NTFSImage) reserve(size int64) (places [3]int64, err error) {
-	attr, _, err := v.attribute(recordBitmap, attrData)
-	if err != nil {
-		return places, err
-	}
-	// $Bitmap is one run: its length and its cluster, in as many bytes as the first byte's halves say.
-	run := attr[binary.LittleEndian.Uint16(attr[32:]):]
-	at := littleEndian(run[1+run[0]&15:][:run[0]>>4]) * v.cluster
-	bitmap := make([]byte, size/v.cluster/8)
-	if _, err := v.ReadAt(bitmap, at); err != nil {
-		return places, err
-	}
 	const room = 128 << 10 // metadata of 64 KiB and, behind the first, a header of 8 KiB
-	bytes := int(room / v.cluster / 8)
 	for i := range places {
 		// Spread over the volume as Windows does.
-		for at := len(bitmap) * (i + 1) / 4; ; at++ {
-			if at+bytes > len(bitmap) {
-				return places, fmt.Errorf("%s: no room for BitLocker's metadata", v.Name())
-			}
-			if allZero(bitmap[at : at+bytes]) {
-				for j := range bytes {
-					bitmap[at+j] = 0xFF
-				}
-				places[i] = int64(at) * 8 * v.cluster
-				break
-			}
+		if places[i], err = v.allocate(size, room, size*int64(i+1)/4); err != nil {
+			return places, err
 		}
 	}
-	_, err = v.WriteAt(bitmap, at)
-	return places, err
+	return places, nil
+}
+
+// allocate marks room clusters of a volume of size bytes as used, from the offset on at the earliest. It works in steps of
+// eight clusters.
+func (v *NTFSImage) allocate(size, room, from int64) (int64, error) {
+	at, _, err := v.firstRun(recordBitmap)
+	if err != nil {
+		return 0, err
+	}
+	bitmap := make([]byte, size/v.cluster/8)
+	if _, err := v.ReadAt(bitmap, at); err != nil {
+		return 0, err
+	}
+	bytes := int(room / v.cluster / 8)
+	for i := int(from / v.cluster / 8); i+bytes <= len(bitmap); i++ {
+		if !allZero(bitmap[i : i+bytes]) {
+			continue
+		}
+		for j := range bytes {
+			bitmap[i+j] = 0xFF
+		}
+		_, err = v.WriteAt(bitmap, at)
+		return int64(i) * 8 * v.cluster, err
+	}
+	return 0, fmt.Errorf("%s: no room for %d bytes", v.Name(), room)
+}
+
+// firstRun is the place and the length in bytes of a file of mkntfs, which is one run: its length and its cluster, in as
+// many bytes as the halves of the first byte say.
+func (v *NTFSImage) firstRun(record int64) (at, length int64, err error) {
+	attr, _, err := v.attribute(record, attrData)
+	if err != nil {
+		return 0, 0, err
+	}
+	run := attr[binary.LittleEndian.Uint16(attr[32:]):]
+	n := run[0] & 15
+	return littleEndian(run[1+n:][:run[0]>>4]) * v.cluster, littleEndian(run[1:][:n]) * v.cluster, nil
+}
+
+// giveLog gives a volume of the given size another journal, which begins as log says and is long bytes long. The room of
+// the old one stays used.
+func (v *NTFSImage) giveLog(volume int64, log []byte, long int64) error {
+	place, err := v.allocate(volume, long, volume/2)
+	if err != nil {
+		return err
+	}
+	if _, err := v.WriteAt(append(log[:len(log):len(log)], bytes.Repeat([]byte{0xFF}, int(long)-len(log))...), place); err != nil {
+		return err
+	}
+	attr, at, err := v.attribute(recordLogFile, attrData)
+	if err != nil {
+		return err
+	}
+	clusters := long / v.cluster
+	binary.LittleEndian.PutUint64(attr[24:], uint64(clusters-1))
+	for _, field := range []int{40, 48, 56} { // allocated, real and valid size
+		binary.LittleEndian.PutUint64(attr[field:], uint64(long))
+	}
+	run := attr[binary.LittleEndian.Uint16(attr[32:]):]
+	run[0], run[5] = 0x22, 0
+	binary.LittleEndian.PutUint16(run[1:], uint16(clusters))
+	binary.LittleEndian.PutUint16(run[3:], uint16(place/v.cluster))
+	for _, to := range []int64{at, at - v.mft + v.mirror} {
+		if _, err := v.WriteAt(attr, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func littleEndian(b []byte) (n int64) {
