@@ -11,6 +11,10 @@ import (
 // ErrEmptyPlan says that a plan asks for nothing, so nothing was written.
 var ErrEmptyPlan = errors.New("the plan is empty, there is nothing to quarantine")
 
+// ErrFull says that a volume has no room for what a repair adds to it: a manifest of
+// a few kilobytes and its folders. The files themselves only change their names.
+var ErrFull = errors.New("the volume is full")
+
 // Result is what a quarantine did.
 type Result struct {
 	// Run is the name of the run, Dir its folder on the volume; Dir is empty
@@ -134,6 +138,9 @@ func (t *tree) quarantine(ctx context.Context, plan *Plan, run Run) (*Result, er
 		err = q.prepare(plan, todo, edits, run)
 	}
 	if err != nil {
+		if volumeFull(err) {
+			err = ErrFull // whatever it was that had no room
+		}
 		return q.res, fmt.Errorf("prepare the quarantine, no file was moved: %w", err)
 	}
 	if err := q.moveAll(ctx, todo); err != nil {
@@ -333,7 +340,7 @@ func (q *quarantining) prepare(plan *Plan, todo []Action, edits []*hiveEdit, run
 // built under a name of its own, made durable, and renamed into place. A directory
 // that a power cut leaves half made can be a name that leads nowhere, and nothing
 // can be made under such a name again; so none of the lasting names is ever one.
-func (q *quarantining) publish(m *Manifest, todo []Action, run Run) error {
+func (q *quarantining) publish(m *Manifest, todo []Action, run Run) (err error) {
 	own, err := q.ownFolder()
 	if err != nil {
 		return err
@@ -349,6 +356,11 @@ func (q *quarantining) publish(m *Manifest, todo []Action, run Run) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if volumeFull(err) { // what little there is on a full volume is not to be taken by a rest of ours
+			err = errors.Join(err, q.discard(tmp))
+		}
+	}()
 	if len(missing) == 3 { // the logs will need their folder, too
 		if _, err := q.makeDirs(tmp, path.Base(WindowsLogDir)); err != nil {
 			return err
@@ -380,6 +392,17 @@ func (q *quarantining) publish(m *Manifest, todo []Action, run Run) error {
 	}
 	q.res.Dir = path.Join(append([]string{place}, missing[1:]...)...)
 	return nil
+}
+
+// discard takes a half made folder of this very run away again.
+func (q *quarantining) discard(dir string) error {
+	if err := q.step("remove", dir); err != nil {
+		return err
+	}
+	if err := q.root.RemoveAll(dir); err != nil {
+		return err
+	}
+	return q.flush()
 }
 
 // deepest splits a path of directories below dir into the part that is there and the

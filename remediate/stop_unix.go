@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// volumeFull reports whether an error says that a volume has no room left.
+func volumeFull(err error) bool { return errors.Is(err, syscall.ENOSPC) }
+
 // deviceFailed reports whether an error says that the disk, rather than one file,
 // is the trouble.
 func deviceFailed(err error) bool {

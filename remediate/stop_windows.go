@@ -6,6 +6,11 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// volumeFull reports whether an error says that a volume has no room left.
+func volumeFull(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
+}
+
 // deviceFailed reports whether an error says that the disk, rather than one file,
 // is the trouble.
 func deviceFailed(err error) bool {

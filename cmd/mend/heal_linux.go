@@ -10,7 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/attach"
 	"github.com/bootmend/bootmend/remediate/disk"
 )
 
@@ -210,7 +213,9 @@ func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
 	for _, service := range result.Disabled {
 		a.con.line("  disabled: service %s", service.Name)
 	}
-	a.con.line("  Read back from the disk and verified.")
+	if len(result.Moved)+len(result.PutBack)+len(result.Disabled) > 0 {
+		a.con.line("  Read back from the disk and verified.")
+	}
 	if err := errors.Join(err, closeErr); err != nil {
 		return a.fail(v, "quarantining", err)
 	}
@@ -240,8 +245,26 @@ func (a *agent) holdsNTFS(v *volume) bool {
 
 func (a *agent) fail(v *volume, step string, err error) verdict {
 	text := fmt.Sprintf("%s: %s: %v", v.title(), step, oneLine(err))
+	if next := nextStep(err); next != "" {
+		text += ". " + next
+	}
 	a.log.Add(remediate.ErrorEvent{Step: step, Device: v.Device, Message: oneLine(err)})
 	return verdict{outcome: failed, volume: v, text: text}
+}
+
+// nextStep is what a person can do about a failure, where that is known.
+func nextStep(err error) string {
+	switch {
+	case errors.Is(err, remediate.ErrFull):
+		return "Make some room on it, a few megabytes are enough: the command prompt of Windows' own recovery environment can delete files, such as those in Windows\\Temp. " +
+			"Then boot this medium again."
+	case errors.Is(err, attach.ErrJournal):
+		return "Start Windows' own recovery environment, open its command prompt and list the drive with dir: this has Windows put the journal in order. " +
+			"Then boot this medium again."
+	case errors.Is(err, unix.EIO):
+		return "The disk is failing: copy what is needed from it before anything else. No file is lost by the repair, and booting this medium again goes on with it."
+	}
+	return ""
 }
 
 func (a *agent) refuse(v *volume, reason string) verdict {
@@ -250,4 +273,7 @@ func (a *agent) refuse(v *volume, reason string) verdict {
 	return verdict{outcome: refused, volume: v, text: text}
 }
 
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// oneLine is an error for the screen and the log; joined errors have a line each.
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), "\n", "; ")), " ")
+}

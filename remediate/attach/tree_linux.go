@@ -21,6 +21,8 @@ var (
 	ErrNoDriver = errors.New("this kernel cannot write to NTFS: it has no ntfs3 driver")
 	// ErrNoMapper means that the kernel cannot map a BitLocker volume.
 	ErrNoMapper = errors.New("this kernel has no device mapper with its crypt and zero targets")
+	// ErrJournal means that Windows left changes in the volume's journal that the kernel cannot bring to their places.
+	ErrJournal = errors.New("what Windows left in the journal of this volume cannot be read here")
 	// ErrInUse means that a device is mounted or held by something already.
 	ErrInUse = errors.New("is in use")
 )
@@ -92,6 +94,9 @@ func OpenTree(device, dir string, table []bitlocker.Target, readonly bool) (*Tre
 	}
 	if err == nil {
 		err = Mount(t.clear, dir, fs, readonly)
+		if err != nil && !readonly {
+			err = t.notMounted(err)
+		}
 	}
 	if errors.Is(err, unix.ENODEV) {
 		err = fmt.Errorf("%w: %w", ErrNoDriver, err)
@@ -100,6 +105,25 @@ func OpenTree(device, dir string, table []bitlocker.Target, readonly bool) (*Tre
 		return nil, errors.Join(err, t.leave())
 	}
 	return t, nil
+}
+
+// notMounted takes our mark from a volume that could not be mounted for writing, and tells why where that can be told.
+func (t *Tree) notMounted(err error) error {
+	if !t.Dirty {
+		if _, markErr := setDirty(t.clear, false); markErr != nil {
+			err = errors.Join(err, markErr)
+		}
+	}
+	f, openErr := os.Open(t.clear)
+	if openErr != nil {
+		return err
+	}
+	defer f.Close()
+	state, readErr := ntfsstate.Read(f)
+	if readErr == nil && (state.Log == ntfsstate.LogInUse || state.Log == ntfsstate.LogDamaged) {
+		return fmt.Errorf("%w (it is %s): %w", ErrJournal, state.Log, err)
+	}
+	return err
 }
 
 // Close takes the tree away. What was written has then reached the device, and is read from there next time. A

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -446,4 +447,134 @@ func TestManyDisks(t *testing.T) {
 		}
 		return err
 	}))
+}
+
+// fill leaves a volume with so many bytes free, and so many free file records, of which each new file and folder takes one.
+func fill(records, room int) func(root string) error {
+	return func(root string) error {
+		note := func(kind string, n int) string {
+			return filepath.Join(root, "Users/Grace", fmt.Sprintf("%s %d.txt", kind, n))
+		}
+		for i := range records {
+			if err := os.WriteFile(note("spare", i), nil, 0o600); err != nil {
+				return err
+			}
+		}
+		spare := filepath.Join(root, "Users/Grace/spare.bin")
+		if err := os.WriteFile(spare, make([]byte, room), 0o600); err != nil {
+			return err
+		}
+		if err := fillWith(filepath.Join(root, "Users/Grace/video.bin")); err != nil {
+			return err
+		}
+		for i, err := 0, error(nil); !errors.Is(err, unix.ENOSPC); i++ {
+			if err = os.WriteFile(note("note", i), nil, 0o600); err != nil && !errors.Is(err, unix.ENOSPC) {
+				return err
+			}
+		}
+		for i := range records {
+			if err := os.Remove(note("spare", i)); err != nil {
+				return err
+			}
+		}
+		return os.Remove(spare)
+	}
+}
+
+// fillWith writes a file until there is no room left.
+func fillWith(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	for block := make([]byte, 64<<10); err == nil; _, err = f.Write(block) {
+	}
+	for block := make([]byte, 4<<10); err == nil; _, err = f.Write(block) {
+	}
+	if errors.Is(err, unix.ENOSPC) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}
+
+// TestHinderedMachines has disks that hinder the repair: each time the machine says what is wrong and what to do, and no
+// file is lost.
+func TestHinderedMachines(t *testing.T) {
+	parallel(t)
+	var record int64
+	disks := map[string]*WindowsDisk{
+		"readonly": newSmall(t, SmallOptions{Size: 12 * mib}),
+		"full":     newSmall(t, SmallOptions{Size: 12 * mib, Change: fill(24, 0)}),
+		"norecord": newSmall(t, SmallOptions{Size: 12 * mib, Change: fill(0, 0)}),
+		"badwrites": newSmall(t, SmallOptions{Size: 12 * mib, Change: func(root string) error {
+			var st unix.Stat_t
+			err := unix.Stat(filepath.Join(root, CrowdStrike, "C-00000291-00000000-00000032.sys"), &st)
+			record = int64(st.Ino)
+			return err
+		}}),
+		// ntfs3 keeps 100 clusters back for $MFT.
+		"nearly full": newSmall(t, SmallOptions{Size: 12 * mib, Change: fill(24, 512<<10)}),
+	}
+	if journal := journalInUse(t); journal != nil {
+		disks["journal"] = newSmall(t, SmallOptions{Patch: func(v *NTFSImage) error { return v.giveLog(smallSize, journal, 4*mib) }})
+	}
+	before := sums(t, disks)
+	var list []Disk
+	for _, name := range slices.Sorted(maps.Keys(disks)) {
+		d := Disk{Path: disks[name].Path, Bus: SCSI}
+		switch name {
+		case "readonly":
+			d.ReadOnly = true
+		case "badwrites":
+			at, err := recordAt(disks[name], record)
+			check(t, err)
+			d.BadWrites = [][2]int64{{at / 512, 2}}
+		}
+		list = append(list, d)
+	}
+	m := boot(t, Options{Firmware: Direct, Media: media(t, "", "--countdown", "0s"), Disks: list})
+	m.expect("Your choice: ", 2*patience)
+	m.noDefect()
+	m.Close()
+	said := m.Transcript()
+	for want, n := range map[string]int{
+		`NOT HEALED: .*refuses writes: look for a write-protection switch`:                                                  1,
+		`NOT HEALED: .*no file was moved: the volume is full\. Make some room on it`:                                        2,
+		`NOT HEALED: .*input/output error.*The disk is failing: copy what is needed from it.* goes on with it`:              1,
+		`NOT HEALED: .*journal of this volume cannot be read here.*Start Windows' own recovery environment.*Then boot this`: min(1, len(disks)-5),
+	} {
+		if got := len(regexp.MustCompile(want).FindAllString(said, -1)); got != n {
+			t.Errorf("said %d times, want %d: %s", got, n, want)
+		}
+	}
+	after := sums(t, disks)
+	for _, name := range []string{"readonly", "journal"} {
+		if after[name] != before[name] {
+			t.Errorf("%s was changed", name)
+		}
+	}
+	for name, d := range disks {
+		t.Run(name, func(t *testing.T) {
+			found, err := lookAfterCut(context.Background(), d)
+			check(t, err)
+			for _, p := range found.problems {
+				t.Error(p)
+			}
+			if want := name == "nearly full"; found.healed != want {
+				t.Errorf("healed %t, want %t", found.healed, want)
+			}
+			if name != "full" && name != "norecord" {
+				return
+			}
+			check(t, withWindows(context.Background(), d, func(root string) error {
+				rest, err := filepath.Glob(filepath.Join(root, "ProgramData", "bootmend*"))
+				if len(rest) > 0 {
+					t.Errorf("left on a full volume: %q", rest)
+				}
+				return err
+			}))
+		})
+	}
+	// The disk gets well again, as one does whose cable was loose.
+	secondBoot(t, []*WindowsDisk{disks["badwrites"]})
 }

@@ -33,13 +33,16 @@ type NTFSImage struct {
 	mft, mirror int64 // offsets of the table and of the copy of its first four records
 }
 
-func openNTFS(path string) (*NTFSImage, error) {
+func openNTFS(path string) (*NTFSImage, error) { return openNTFSAt(path, 0) }
+
+// openNTFSAt reads the boot sector of a volume that begins at start; further offsets are the volume's.
+func openNTFSAt(path string, start int64) (*NTFSImage, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	boot := make([]byte, 512)
-	if _, err := file.ReadAt(boot, 0); err != nil {
+	if _, err := file.ReadAt(boot, start); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	v := &NTFSImage{File: file, cluster: int64(binary.LittleEndian.Uint16(boot[11:])) * int64(boot[13])}
@@ -230,4 +233,13 @@ func inUse(path string) bool {
 		}
 	}
 	return false
+}
+
+// recordAt is the place of a file record on a disk.
+func recordAt(d *WindowsDisk, record int64) (int64, error) {
+	v, err := openNTFSAt(d.Path, d.Start)
+	if err != nil {
+		return 0, err
+	}
+	return d.Start + v.mft + record*v.record, v.Close()
 }

@@ -458,7 +458,7 @@ func (d Disk) backend(id string) []string {
 		n := 0
 		for _, r := range d.BadWrites {
 			for sector := r[0]; sector < r[0]+r[1]; sector++ {
-				debug += fmt.Sprintf(",inject-error.%d.event=write_aio,inject-error.%d.iotype=write,inject-error.%d.errno=5,inject-error.%d.sector=%d", n, n, n, n, sector)
+				debug += fmt.Sprintf(",inject-error.%d.event=none,inject-error.%d.iotype=write,inject-error.%d.errno=5,inject-error.%d.sector=%d", n, n, n, n, sector)
 				n++
 			}
 		}
