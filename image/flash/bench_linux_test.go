@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -160,54 +161,63 @@ func median(list []time.Duration) time.Duration {
 	return list[len(list)/2]
 }
 
+// benchSpeeds are sticks in memory, where the processors are the bus, and sticks of the speed of real ones, with a bus each.
+var benchSpeeds = []struct {
+	name string
+	rate int64 // bytes a second; 0 is as fast as memory
+}{{"memory", 0}, {"200MBps", 200e6}, {"40MBps", 40e6}}
+
+func benchSticks(b *testing.B, dir string, n int, rate int64) (devs []string) {
+	b.Helper()
+	for i := range n {
+		path := filepath.Join(dir, "stick"+strconv.Itoa(i))
+		if rate == 0 {
+			devs = append(devs, benchStick(b, path))
+			continue
+		}
+		if err := os.Mkdir(path, 0o700); err != nil {
+			b.Fatal(err)
+		}
+		devs = append(devs, attach(b, serve(b, &flashtest.Faulty{Size: benchImage, Rate: rate}, path)))
+	}
+	return devs
+}
+
 // BenchmarkStick writes one stick by turns with its peers: dd with the same bytes that are no holes, and bmaptool.
 func BenchmarkStick(b *testing.B) {
 	bmaptool, err := exec.LookPath("bmaptool")
 	if err != nil {
 		b.Skip("bmaptool is not installed")
 	}
-	dir := benchDir(b)
-	s := newBenchSource(b, dir)
-	dev := benchStick(b, filepath.Join(dir, "stick"))
-	bmap := filepath.Join(dir, "image.bmap")
-	runTool(b, bmaptool, "create", "-o", bmap, s.Name())
-	var ours, dd, bmt []time.Duration
-	for b.Loop() {
-		for range 3 {
-			dd = append(dd, runTool(b, "dd", "if="+s.packed, "of="+dev, "bs=4M", "oflag=direct", "conv=fsync"))
-			bmt = append(bmt, runTool(b, bmaptool, "--quiet", "copy", "--bmap", bmap, s.Name(), dev))
-			ours = append(ours, writeSticks(b, s, []string{dev}))
-		}
-	}
-	b.ReportMetric(median(ours).Seconds(), "s-flash")
-	b.ReportMetric(median(dd).Seconds(), "s-dd")
-	b.ReportMetric(median(bmt).Seconds(), "s-bmaptool")
-	b.ReportMetric(float64(median(ours))/float64(median(dd)), "x-dd")
-	b.ReportMetric(float64(median(ours))/float64(median(bmt)), "x-bmaptool")
-}
-
-// BenchmarkFour writes one stick and four by turns. In memory the processors are the bus; sticks of the speed of
-// real ones have one each.
-func BenchmarkFour(b *testing.B) {
-	for _, c := range []struct {
-		name string
-		rate int64
-	}{{"memory", 0}, {"40MBps", 40e6}} {
+	for _, c := range benchSpeeds {
 		b.Run(c.name, func(b *testing.B) {
 			dir := benchDir(b)
 			s := newBenchSource(b, dir)
-			var devs []string
-			for _, name := range []string{"1", "2", "3", "4"} {
-				path := filepath.Join(dir, name)
-				if c.rate == 0 {
-					devs = append(devs, benchStick(b, path))
-					continue
-				}
-				if err := os.Mkdir(path, 0o700); err != nil {
-					b.Fatal(err)
-				}
-				devs = append(devs, attach(b, serve(b, &flashtest.Faulty{Size: benchImage, Rate: c.rate}, path)))
+			dev := benchSticks(b, dir, 1, c.rate)[0]
+			bmap := filepath.Join(dir, "image.bmap")
+			runTool(b, bmaptool, "create", "-o", bmap, s.Name())
+			var ours, dd, bmt []time.Duration
+			for b.Loop() {
+				dd = append(dd, runTool(b, "dd", "if="+s.packed, "of="+dev, "bs=4M", "oflag=direct", "conv=fsync"))
+				bmt = append(bmt, runTool(b, bmaptool, "--quiet", "copy", "--bmap", bmap, s.Name(), dev))
+				ours = append(ours, writeSticks(b, s, []string{dev}))
 			}
+			b.ReportMetric(median(ours).Seconds(), "s-flash")
+			b.ReportMetric(median(dd).Seconds(), "s-dd")
+			b.ReportMetric(median(bmt).Seconds(), "s-bmaptool")
+			b.ReportMetric(float64(median(ours))/float64(median(dd)), "x-dd")
+			b.ReportMetric(float64(median(ours))/float64(median(bmt)), "x-bmaptool")
+		})
+	}
+}
+
+// BenchmarkFour writes one stick and four by turns.
+func BenchmarkFour(b *testing.B) {
+	for _, c := range benchSpeeds {
+		b.Run(c.name, func(b *testing.B) {
+			dir := benchDir(b)
+			s := newBenchSource(b, dir)
+			devs := benchSticks(b, dir, 4, c.rate)
 			var one, four, dd []time.Duration
 			for b.Loop() {
 				one = append(one, writeSticks(b, s, devs[:1]))

@@ -135,8 +135,9 @@ func Write(ctx context.Context, s Source, targets []Target, report func(i int, s
 	return results
 }
 
-// ringSize is how many blocks are read ahead of the slowest stick.
-const ringSize = 8
+// ringSize is how many blocks are read ahead of the slowest stick: few, so that they are still in the processor's cache
+// when they are written.
+const ringSize = 2
 
 // patience is how long sticks wait for a slower one before it has to go on by itself.
 var patience = 2 * time.Second
