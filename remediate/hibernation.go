@@ -12,13 +12,13 @@ import (
 // hiberfil is the file at the top of a volume that a hibernated session is stored in.
 const hiberfil = "hiberfil.sys"
 
-// hibernation says why a volume counts as hibernated; empty if it does not.
+// Hibernation says why a volume counts as hibernated; empty if it does not.
 //
 // The first four bytes of hiberfil.sys tell (PO_MEMORY_IMAGE.Signature): "hibr"
 // is a session to resume, "rstr" one whose resuming was cut short and may be
 // tried again; "wake" and zeros are left by a session that came back. Fast
 // Startup leaves the same as hibernation.
-func hibernation(fsys fs.FS) string {
+func Hibernation(fsys fs.FS) string {
 	p, info, err := lookup(fsys, ".", hiberfil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ""

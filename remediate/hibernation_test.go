@@ -31,7 +31,7 @@ func TestDiscardHibernation(t *testing.T) {
 			continue
 		}
 		copy(data, "wake")
-		if err != nil || !bytes.Equal(after, data) || hibernation(os.DirFS(root)) != "" {
+		if err != nil || !bytes.Equal(after, data) || Hibernation(os.DirFS(root)) != "" {
 			t.Errorf("%q: %v, begins with %q", head, err, after[:8])
 		}
 	}

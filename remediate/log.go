@@ -36,6 +36,7 @@ type Line struct {
 	Plan       *PlanEvent       `json:"plan,omitempty"`
 	Quarantine *QuarantineEvent `json:"quarantine,omitempty"`
 	Restore    *RestoreEvent    `json:"restore,omitempty"`
+	SafeMode   *SafeModeEvent   `json:"safe_mode,omitempty"`
 	Verify     *VerifyEvent     `json:"verify,omitempty"`
 	Result     *ResultEvent     `json:"result,omitempty"`
 	Error      *ErrorEvent      `json:"error,omitempty"`
@@ -106,6 +107,18 @@ type RestoreEvent struct {
 	Result *RestoreResult `json:"result"`
 }
 
+// SafeModeEvent is a change to whether Windows starts in Safe Mode.
+type SafeModeEvent struct {
+	Device string `json:"device"`
+	Set    bool   `json:"set"` // false: taken back
+	OK     bool   `json:"ok"`
+	Mode   string `json:"mode,omitempty"`  // "minimal" or "network"
+	Entry  string `json:"entry,omitempty"` // GUID of the loader's entry
+	Store  string `json:"store,omitempty"` // path of the boot configuration store
+	Kept   string `json:"kept,omitempty"`  // the store as it was before
+	Reason string `json:"reason,omitempty"`
+}
+
 // VerifyEvent is the outcome of reading the disk again.
 type VerifyEvent struct {
 	Device string `json:"device"`
@@ -149,6 +162,7 @@ func (w *Windows) put(l *Line)        { l.Event, l.Windows = "windows", w }
 func (e PlanEvent) put(l *Line)       { l.Event, l.Plan = "plan", &e }
 func (e QuarantineEvent) put(l *Line) { l.Event, l.Quarantine = "quarantine", &e }
 func (e RestoreEvent) put(l *Line)    { l.Event, l.Restore = "restore", &e }
+func (e SafeModeEvent) put(l *Line)   { l.Event, l.SafeMode = "safe-mode", &e }
 func (e VerifyEvent) put(l *Line)     { l.Event, l.Verify = "verify", &e }
 func (e ResultEvent) put(l *Line)     { l.Event, l.Result = "result", &e }
 func (e ErrorEvent) put(l *Line)      { l.Event, l.Error = "error", &e }

@@ -74,7 +74,7 @@ func FindWindows(fsys fs.FS) (*Windows, error) {
 	}
 	w := &Windows{Root: roots[0], Others: roots[1:]}
 	w.readRegistry(fsys)
-	w.Hibernation = hibernation(fsys)
+	w.Hibernation = Hibernation(fsys)
 	w.Hibernated = w.Hibernation != ""
 	return w, nil
 }

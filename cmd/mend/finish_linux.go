@@ -18,6 +18,7 @@ import (
 // wants another try.
 func (a *agent) finish(ctx context.Context, verdicts []verdict) {
 	success := a.summary(verdicts)
+	a.endSafeMode(verdicts, success)
 	a.saveLogs(verdicts)
 	settings := config.Default()
 	if a.media != nil {
@@ -156,22 +157,23 @@ func (a *agent) logToWindows(v *volume) error {
 
 // goToWindows arranges that the next start goes to Windows although the media is still in.
 func (a *agent) goToWindows(ctx context.Context, verdicts []verdict) {
-	for _, v := range verdicts {
-		if !v.isWindows() {
-			continue
-		}
-		if a.firmware != nil {
-			entry, err := a.firmware.bootWindowsNext(v.volume.Disk)
-			if err == nil {
-				a.con.line("The next start goes to %s.", entry)
-				return
-			}
-			a.con.line("The firmware could not be told to start Windows next (%s). Remove the media before the machine restarts.", oneLine(err))
-			return
-		}
-		a.withoutFirmware(ctx, v)
+	i := slices.IndexFunc(verdicts, verdict.isWindows)
+	if i < 0 {
+		i = slices.IndexFunc(verdicts, verdict.needsPerson) // a locked volume is likely to be one
+	}
+	if i < 0 {
 		return
 	}
+	if a.firmware == nil {
+		a.withoutFirmware(ctx, verdicts[i])
+		return
+	}
+	entry, err := a.firmware.bootWindowsNext(verdicts[i].volume.Disk)
+	if err != nil {
+		a.con.line("The firmware could not be told to start Windows next (%s). Remove the media before the machine restarts.", oneLine(err))
+		return
+	}
+	a.con.line("The next start goes to %s.", entry)
 }
 
 // withoutFirmware is the same on a machine with a BIOS, which can't be told: a disc is ejected; a stick must
@@ -230,7 +232,7 @@ func (a *agent) countdown(ctx context.Context, action config.Action, pause time.
 func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 	hibernated := hibernatedOf(verdicts)
 	for {
-		keys := "tdwfpu"
+		keys := "tdwfpus"
 		a.con.line("")
 		if len(hibernated) > 0 {
 			keys += "h"
@@ -238,6 +240,7 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 		}
 		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
 		a.con.line("  F  firmware set-up  P  power off                   U  undo a repair")
+		a.con.line("  S  Safe Mode, for a machine whose recovery key nobody has")
 		choice, err := a.con.choose(ctx, "Your choice: ", keys)
 		if err != nil {
 			a.end(config.Reboot)
@@ -249,6 +252,8 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 			return
 		case 'u':
 			a.undo(ctx)
+		case 's':
+			a.safeMode(ctx, verdicts)
 		case 'h':
 			if a.giveUpSessions(ctx, hibernated) {
 				a.again(ctx)

@@ -181,7 +181,12 @@ func (v *volume) open(readonly bool) (*opened, error) {
 			return nil, err
 		}
 	}
-	tree, err := attach.OpenTree(v.Device, volumeDir, table, readonly)
+	var tree *attach.Tree
+	if v.kind == disk.FAT {
+		tree, err = attach.OpenFAT(v.Device, volumeDir, readonly)
+	} else {
+		tree, err = attach.OpenTree(v.Device, volumeDir, table, readonly)
+	}
 	if err != nil {
 		_ = v.guard(true)
 		return nil, err

@@ -36,6 +36,7 @@ type Tree struct {
 	device, clear string
 	mapping       *Mapping
 	readonly      bool
+	unmarked      bool // a file system whose mark the kernel looks after
 }
 
 // mapName is unlike any that another program has chosen.
@@ -126,6 +127,13 @@ func (t *Tree) notMounted(err error) error {
 	return err
 }
 
+// OpenFAT mounts a FAT volume at dir, such as an EFI system partition. The kernel marks it as dirty as long as it is
+// mounted for writing.
+func OpenFAT(device, dir string, readonly bool) (*Tree, error) {
+	t := &Tree{Dir: dir, device: device, clear: device, readonly: readonly, unmarked: true}
+	return t, Mount(device, dir, FAT, readonly)
+}
+
 // Close takes the tree away. What was written has then reached the device, and is read from there next time. A
 // volume on which not all went well, or that Windows had marked as dirty, is left marked.
 func (t *Tree) Close(well bool) error {
@@ -136,7 +144,7 @@ func (t *Tree) Close(well bool) error {
 	err := errors.Join(append(errs, Unmount(t.Dir))...)
 	if err == nil && !t.readonly {
 		err = Flush(t.clear)
-		if err == nil && well && !t.Dirty {
+		if err == nil && well && !t.Dirty && !t.unmarked {
 			_, err = setDirty(t.clear, false)
 		}
 	}

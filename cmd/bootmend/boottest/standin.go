@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+
+	"github.com/bootmend/bootmend/remediate/bcd/bcdtest"
 )
 
 // StandIn is what the stand-in for Windows Boot Manager prints before it switches the machine off.
@@ -28,11 +30,14 @@ func standInFiles(ctx context.Context) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	store, err := bcdtest.Store("Windows 10", `\Windows\system32\winload.efi`)
+	if err != nil {
+		return nil, err
+	}
 	files := map[string][]byte{
 		// Debian's signed GRUB has this place built in.
-		"EFI/debian/grub.cfg": []byte(standInMenu),
-		// Not the menu's name in Windows, but its presence is what a technician expects there.
-		"EFI/Microsoft/Boot/BCD": contents("BCD", 32<<10),
+		"EFI/debian/grub.cfg":    []byte(standInMenu),
+		"EFI/Microsoft/Boot/BCD": store,
 	}
 	for name, path := range map[string]string{
 		"EFI/Microsoft/Boot/bootmgfw.efi": filepath.Join(shim, "usr/lib/shim/shimx64.efi.signed"),
