@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bootmend/bootmend/remediate/bcd/bcdtest"
 )
 
@@ -103,6 +105,7 @@ func TestSafeModeBIOS(t *testing.T) {
 	check(t, err)
 	check(t, makeNTFS(context.Background(), system, espSize, "System Reserved", espStart, 512, []File{
 		{Path: "Boot/BCD", Time: installed, Data: store}, {Path: "bootmgr", Time: installed, Data: contents("bootmgr", 4000)}}))
+	check(t, withNTFS(context.Background(), system, false, func(root string) error { return guardFile(filepath.Join(root, "Boot/BCD")) }))
 	makeMBR(t, disk, system)
 
 	m := boot(t, Options{Firmware: Direct, Media: media(t, "", "--countdown", "0s"), Disks: []Disk{{Path: disk.Path, Bus: AHCI}}})
@@ -132,6 +135,16 @@ func TestSafeModeBIOS(t *testing.T) {
 		}
 		return err
 	}))
+}
+
+// guardFile gives a file on a mounted NTFS volume a security descriptor (MS-DTYP, 2.4.6), as every file has that Windows
+// made: the administrators own it, and nobody else may do anything with it.
+func guardFile(path string) error {
+	administrators := []byte{1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0} // S-1-5-32-544
+	sd := []byte{1, 0, 0x04, 0x80, 20, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 52, 0, 0, 0}
+	sd = append(append(sd, administrators...), administrators...)
+	sd = append(sd, 2, 0, 32, 0, 1, 0, 0, 0, 0, 0, 24, 0, 0xff, 0x01, 0x1f, 0) // one entry: all rights
+	return unix.Setxattr(path, "system.ntfs_acl", append(sd, administrators...), 0)
 }
 
 // askSafeMode lets the question for the key pass and chooses Safe Mode with network.
