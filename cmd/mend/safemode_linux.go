@@ -178,7 +178,7 @@ func (a *agent) setSafeMode(s bootStore, mode bcd.Mode) (*bcd.Change, error) {
 // change opens the partition for writing as long as do runs.
 func (s bootStore) change(do func() (*bcd.Change, error)) (*bcd.Change, error) {
 	if s.hibernated != "" {
-		return nil, fmt.Errorf("Windows on this partition is hibernated (%s): start it once more and shut it down fully", s.hibernated)
+		return nil, fmt.Errorf("the Windows on this partition is hibernated (%s): start it once more and shut it down fully", s.hibernated)
 	}
 	tree, err := s.open(false)
 	if err != nil {
