@@ -22,7 +22,11 @@ import (
 // TestPowerCut records all that a repair sends to the disk, and then lets the power fail at more than a hundred chosen
 // and a hundred random instants: what was flushed is on the disk, of the rest some pieces are and some are not. Each
 // time the volume must mount, nothing else may have changed, and each faulty file must be there exactly once; and a
-// second boot must finish the work.
+// second boot must finish the work. Instants that leave the same disk are looked at once.
+//
+// A volume mounts if ntfs-3g mounts it. That refuses one whose $MFTMirr is not what $MFT is, which happens between two
+// writes: that of the mark for a check into $Volume and that into its copy. Linux' ntfs3 mounts such a volume, which is
+// made sure of by booting each of them, and Windows takes the copy only where the original cannot be read.
 //
 // The pieces are of 4 KiB, which is the sector that disks have had inside since 2011, and the block that ntfs3 writes.
 // What a disk with sectors of 512 bytes would make of it is counted, too, see docs/safety.md.
@@ -40,14 +44,24 @@ func TestPowerCut(t *testing.T) {
 			r := recordRepair(t, test.disk)
 			list := r.instants(test.chosen, test.random, 4096)
 			var again []*WindowsDisk
-			violations, mirrors := 0, 0
-			seen := map[[32]byte]bool{}
+			violations, mirrors, left := 0, 0, 0
+			seen := map[[32]byte]*cutFindings{}
 			for i, at := range list {
 				data := r.image(at)
 				sum := sha256.Sum256(data)
-				disk := r.write(t, fmt.Sprintf("cut-%d.img", i), data)
-				found, err := lookAfterCut(context.Background(), disk)
-				check(t, err)
+				found, known := seen[sum]
+				if !known {
+					disk := r.write(t, fmt.Sprintf("cut-%d.img", i), data)
+					var err error
+					found, err = lookAfterCut(context.Background(), disk)
+					check(t, err)
+					seen[sum] = found
+					if found.healed && !found.mirror {
+						check(t, os.Remove(disk.Path))
+					} else {
+						again = append(again, disk)
+					}
+				}
 				violations += len(found.problems)
 				for _, p := range found.problems {
 					t.Errorf("power cut %v: %s", at, p)
@@ -55,17 +69,18 @@ func TestPowerCut(t *testing.T) {
 				if found.mirror {
 					mirrors++
 				}
-				if seen[sum] || found.healed {
-					check(t, os.Remove(disk.Path))
-					continue
+				if !found.healed {
+					left++
 				}
-				seen[sum] = true
-				again = append(again, disk)
 			}
-			t.Logf("%s: %d writes and flushes; %d chosen and %d random power cuts: %d violations (%d cuts fell between a change of $MFT and of its copy)",
-				name, len(r.writes), test.chosen, test.random, violations, mirrors)
+			t.Logf("%s: %d writes and flushes; %d chosen and %d random power cuts left %d different disks, %d times with work to do: %d violations",
+				name, len(r.writes), test.chosen, test.random, len(seen), left, violations)
 			unfinished := secondBoot(t, again)
-			t.Logf("%s: %d different disks with work left booted again: %d not finished", name, len(again), unfinished)
+			t.Logf("%s: %d different disks with work left, or with $MFTMirr behind (in %d cuts), booted again: %d did not mount or were not finished",
+				name, len(again), mirrors, unfinished)
+			if violations+unfinished > 0 {
+				t.Errorf("%s: violations: %d", name, violations+unfinished)
+			}
 			if name == "plain" {
 				r.countSmallSectors(t)
 			}
@@ -262,8 +277,9 @@ func same(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(ai, bi)
 }
 
-// disksPerBoot is how many disks one machine gets: the blast radius of the packaged rules is 20 files a machine.
-const disksPerBoot = 10
+// disksPerBoot is how many disks one machine gets. With more than ten of them there is a question: the blast radius of
+// the packaged rules is 20 files a machine.
+const disksPerBoot = 60
 
 // secondBoot boots the disks again, many at once, and examines them. It returns how many are not healed.
 func secondBoot(t *testing.T, list []*WindowsDisk) (unfinished int) {
@@ -275,8 +291,13 @@ func secondBoot(t *testing.T, list []*WindowsDisk) (unfinished int) {
 			attached = append(attached, Disk{Path: d.Path, Bus: SCSI})
 		}
 		m := boot(t, Options{Firmware: Direct, Media: media(t, someKeys(list[0]), "--countdown", "0s"), Disks: attached})
-		if found := m.expect(`HEALED: .*|NOT HEALED.*`, 2*patience); strings.HasPrefix(found[0], "NOT") {
-			t.Error(found[0])
+		for asked := true; asked; {
+			found := m.expect(`Type YES|HEALED: .*|NOT HEALED.*|OK: .*`, 2*patience)
+			if asked = found[0] == "Type YES"; asked {
+				m.send("YES\r")
+			} else if strings.HasPrefix(found[0], "NOT") {
+				t.Error(found[0])
+			}
 		}
 		m.expect("Now restarting|Your choice", patience)
 		m.noDefect()
@@ -304,9 +325,6 @@ func examineFinished(t *testing.T, d *WindowsDisk) []string {
 	if !f.healed {
 		f.problem("not healed")
 	}
-	if f.mirror {
-		f.problem("$MFTMirr is not what $MFT is")
-	}
 	return f.problems
 }
 
@@ -316,14 +334,22 @@ func (r *recording) countSmallSectors(t *testing.T) {
 	t.Helper()
 	const cuts = 60
 	hurt := 0
+	seen := map[[32]byte]bool{}
 	for i, at := range r.instants(cuts, cuts, 512) {
-		disk := r.write(t, fmt.Sprintf("small-%d.img", i), r.image(at))
-		found, err := lookAfterCut(context.Background(), disk)
-		check(t, err)
-		if len(found.problems) > 0 {
+		data := r.image(at)
+		sum := sha256.Sum256(data)
+		hurts, known := seen[sum]
+		if !known {
+			disk := r.write(t, fmt.Sprintf("small-%d.img", i), data)
+			found, err := lookAfterCut(context.Background(), disk)
+			check(t, err)
+			hurts = len(found.problems) > 0
+			seen[sum] = hurts
+			check(t, os.Remove(disk.Path))
+		}
+		if hurts {
 			hurt++
 		}
-		check(t, os.Remove(disk.Path))
 	}
 	t.Logf("if the disk tore blocks of 4 KiB at 512 bytes: %d of %d power cuts would leave work for chkdsk", hurt, 2*cuts)
 }
@@ -331,7 +357,7 @@ func (r *recording) countSmallSectors(t *testing.T) {
 // TestKill switches the machine off for real, in the middle of the repair.
 func TestKill(t *testing.T) {
 	parallel(t)
-	const kills, step = 4, 40 * time.Millisecond
+	const kills, step = 3, 250 * time.Millisecond
 	var again []*WindowsDisk
 	for i := range kills {
 		disk, err := MakeSmall(context.Background(), filepath.Join(t.TempDir(), "disk.img"), SmallOptions{Bare: true, Size: 12 * mib})
