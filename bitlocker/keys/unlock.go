@@ -28,6 +28,9 @@ type Match struct {
 	File     string
 	Line     int
 	Computer string
+	// Password is the recovery password, for those who must hand it to another program; zero where a startup key opened
+	// the volume.
+	Password bitlocker.RecoveryPassword
 }
 
 // Match is Unlock and tells the key that it found.
@@ -145,5 +148,5 @@ func tryAll(ctx context.Context, m *bitlocker.Metadata, entries []*Entry) (*bitl
 }
 
 func matched(e *Entry, p *bitlocker.Protector) Match {
-	return Match{Protector: p, File: e.File, Line: e.Line, Computer: e.Computer}
+	return Match{Protector: p, File: e.File, Line: e.Line, Computer: e.Computer, Password: e.Password}
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -271,9 +270,4 @@ func (a *agent) refuse(v *volume, reason string) verdict {
 	text := v.title() + ": " + reason
 	a.log.Add(remediate.ErrorEvent{Step: "plan", Device: v.Device, Message: reason})
 	return verdict{outcome: refused, volume: v, text: text}
-}
-
-// oneLine is an error for the screen and the log; joined errors have a line each.
-func oneLine(err error) string {
-	return strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), "\n", "; ")), " ")
 }

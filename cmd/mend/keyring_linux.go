@@ -11,20 +11,9 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 )
-
-// keySource is a key list or an opened vault.
-type keySource struct {
-	name string // for the screen and the log: "vault on the media"
-	unlocker
-}
-
-type unlocker interface {
-	Unlock(ctx context.Context, m *bitlocker.Metadata) (*bitlocker.VolumeKey, *bitlocker.Protector, error)
-}
 
 // keyring is all that has turned up and may open volumes, now or once somebody opens it. The agent's main goroutine
 // owns it; what it hands to others is only read.
@@ -38,13 +27,6 @@ type keyring struct {
 	wrong   int  // passphrases in a row
 	passed  bool // the person would rather type keys
 	changes int  // grows when something turns up
-}
-
-// sealedVault waits for a passphrase or an identity.
-type sealedVault struct {
-	*vault.Sealed
-	name string
-	sum  [sha256.Size]byte
 }
 
 func newKeyring() keyring {

@@ -50,14 +50,3 @@ func availableMemory() int64 {
 	}
 	return kib << 10
 }
-
-func describe(id remediate.Identity) string {
-	model := id.Model
-	if model == "" {
-		model = "unknown model"
-	}
-	if id.Serial != "" {
-		model += ", serial number " + id.Serial
-	}
-	return model
-}

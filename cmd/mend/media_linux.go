@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,18 +75,14 @@ func readMedia(b attach.Block, kind disk.Kind, id string) *media {
 // read takes in the media's files. What is missing or malformed is noted and has a safe default; a
 // configuration that cannot be read turns the run into a dry run, since it may have asked for one.
 func (m *media) read() {
-	m.config = config.Default()
-	if data, err := os.ReadFile(filepath.Join(mediaDir, config.Path)); err == nil {
-		if m.config, err = config.Parse(data); err != nil {
-			m.config.DryRun, m.config.OnSuccess = true, config.Wait
-			m.note("%s: %v. Nothing will be changed until this is corrected.", config.Path, err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		m.config.DryRun, m.config.OnSuccess = true, config.Wait
-		m.note("%s cannot be read: %v. Nothing will be changed.", config.Path, err)
+	var note string
+	if m.config, note = readConfig(mediaDir); note != "" {
+		m.note("%s", note)
 	}
 	m.keys = readKeyFiles(mediaDir, "the media")
-	m.readRules()
+	var notes []string
+	m.packs, m.badRules, notes = readRules(mediaDir, m.config.AllowUnsignedRules)
+	m.notes = append(m.notes, notes...)
 }
 
 func (m *media) note(format string, args ...any) {
@@ -160,4 +155,19 @@ func (m *media) gone() bool {
 	}
 	_, err := os.Stat("/sys/class/block/" + m.block.Name)
 	return err != nil
+}
+
+// readStick looks for keys on a stick that is not the medium. It is mounted read-only, and only for that.
+func readStick(b attach.Block, kind disk.Kind, load func(module string) error) keyFiles {
+	const dir = "/run/stick"
+	fsType := attach.FAT
+	if kind == disk.ExFAT {
+		fsType = attach.ExFAT
+		_ = load("exfat") // what is missing shows at once
+	}
+	if err := attach.Mount(b.Device, dir, fsType, true); err != nil {
+		return keyFiles{}
+	}
+	defer func() { _ = attach.Unmount(dir) }() // mounted read-only
+	return readKeyFiles(dir, "stick "+b.Name)
 }

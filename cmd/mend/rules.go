@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/trust"
 )
@@ -20,40 +21,60 @@ const (
 	trustGlob = "bootmend/trust/*.pub"
 )
 
+// readConfig reads the media's configuration. What is missing has a safe default; a configuration that cannot be read,
+// which the note tells, turns the run into a dry run, since it may have asked for one.
+func readConfig(dir string) (c config.Config, note string) {
+	data, err := os.ReadFile(filepath.Join(dir, config.Path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return config.Default(), ""
+	}
+	c = config.Default()
+	if err == nil {
+		c, err = config.Parse(data)
+	}
+	if err != nil {
+		c.DryRun, c.OnSuccess = true, config.Wait
+		note = fmt.Sprintf("%s: %v. Nothing will be changed until this is corrected.", config.Path, err)
+	}
+	return c, note
+}
+
 // readRules reads the media's rule packs; media without any use the packaged ones. A pack that is not trusted or
-// cannot be read is left out whole: half a rule is worse than none.
-func (m *media) readRules() {
+// cannot be read is left out whole, noted, and counted as bad: half a rule is worse than none.
+func readRules(dir string, allowUnsigned bool) (packs []*remediate.Pack, bad int, notes []string) {
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	store, err := trust.NewStore(assets.DefaultRules())
 	if err != nil {
 		panic("the packaged rule packs cannot be read: " + err.Error()) // they are part of this program
 	}
-	store.AllowUnsigned = m.config.AllowUnsignedRules
-	keys, _ := filepath.Glob(filepath.Join(mediaDir, trustGlob))
+	store.AllowUnsigned = allowUnsigned
+	keys, _ := filepath.Glob(filepath.Join(dir, trustGlob))
 	for _, file := range keys {
 		data, err := readSmall(file)
 		if err == nil {
 			_, err = store.AddKey(data)
 		}
 		if err != nil {
-			m.note("%s is not used: %v", filepath.Base(file), err)
+			note("%s is not used: %v", filepath.Base(file), err)
 		}
 	}
-	files, _ := filepath.Glob(filepath.Join(mediaDir, rulesGlob))
+	files, _ := filepath.Glob(filepath.Join(dir, rulesGlob))
 	for _, file := range files {
 		pack, err := readPack(store, file)
-		if err == nil && slices.ContainsFunc(m.packs, func(p *remediate.Pack) bool { return p.ID == pack.ID }) {
+		if err == nil && slices.ContainsFunc(packs, func(p *remediate.Pack) bool { return p.ID == pack.ID }) {
 			err = fmt.Errorf("another pack has its id %s", pack.ID)
 		}
 		if err != nil {
-			m.badRules++
-			m.note("rule pack %s is left out: %s", filepath.Base(file), oneLine(err))
+			bad++
+			note("rule pack %s is left out: %s", filepath.Base(file), oneLine(err))
 			continue
 		}
-		m.packs = append(m.packs, pack)
+		packs = append(packs, pack)
 	}
 	if len(files) == 0 {
-		m.packs = defaultPacks()
+		packs = defaultPacks()
 	}
+	return packs, bad, notes
 }
 
 // readPack reads a rule pack that is trusted.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -12,11 +13,27 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
-	"github.com/bootmend/bootmend/remediate/attach"
-	"github.com/bootmend/bootmend/remediate/disk"
 )
+
+// keySource is a key list or an opened vault.
+type keySource struct {
+	name string // for the screen and the log: "vault on the media"
+	unlocker
+}
+
+type unlocker interface {
+	Unlock(ctx context.Context, m *bitlocker.Metadata) (*bitlocker.VolumeKey, *bitlocker.Protector, error)
+}
+
+// sealedVault waits for a passphrase or an identity.
+type sealedVault struct {
+	*vault.Sealed
+	name string
+	sum  [sha256.Size]byte
+}
 
 // keyFiles is what a medium or stick holds that may open volumes.
 type keyFiles struct {
@@ -167,19 +184,4 @@ func (k *keyFiles) String() string {
 	add(len(k.vaults)-passphrases, "vault sealed for an identity")
 	add(k.files, "identity file")
 	return strings.Join(parts, ", ")
-}
-
-// readStick looks for keys on a stick that is not the medium. It is mounted read-only, and only for that.
-func readStick(b attach.Block, kind disk.Kind, load func(module string) error) keyFiles {
-	const dir = "/run/stick"
-	fsType := attach.FAT
-	if kind == disk.ExFAT {
-		fsType = attach.ExFAT
-		_ = load("exfat") // what is missing shows at once
-	}
-	if err := attach.Mount(b.Device, dir, fsType, true); err != nil {
-		return keyFiles{}
-	}
-	defer func() { _ = attach.Unmount(dir) }() // mounted read-only
-	return readKeyFiles(dir, "stick "+b.Name)
 }
