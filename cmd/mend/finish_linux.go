@@ -75,11 +75,13 @@ func (a *agent) summary(verdicts []verdict) bool {
 	case !success:
 	case len(a.disks) == 0:
 		success = false
-		a.con.note(red, "There is no disk in this machine that can be seen. %s", a.advice())
+		a.con.note(red, "There is no disk in this machine that can be seen.")
+		a.advise()
 		result.Message = strings.Join(append([]string{"no disk found"}, a.reasons()...), "; ")
 	case windows == 0:
 		success = false
-		a.con.note(red, "No Windows was found on %s. %s", count(len(a.disks), "disk"), a.advice())
+		a.con.note(red, "No Windows was found on %s.", count(len(a.disks), "disk"))
+		a.advise()
 		result.Message = strings.Join(append([]string{"no Windows found"}, a.reasons()...), "; ")
 	case counts[planned] > 0:
 		result.Outcome = remediate.OutcomeDryRun
@@ -109,19 +111,17 @@ func (a *agent) reasons() (list []string) {
 	return list
 }
 
-// advice is the same with what to do about it.
-func (a *agent) advice() string {
-	var list []string
+// advise is the same with what to do about it.
+func (a *agent) advise() {
 	for _, h := range a.hidden {
-		list = append(list, h.What, h.Next)
+		a.con.line("  %s %s", h.What, h.Next)
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.foreign)) {
-		list = append(list, name+" is "+a.foreign[name].What+".", a.foreign[name].Next)
+		a.con.line("  %s is %s. %s", name, a.foreign[name].What, a.foreign[name].Next)
 	}
-	if len(list) == 0 {
-		return "If this machine has a RAID controller, its driver may be missing here. In the firmware set-up, look for the storage mode and for disabled disks."
+	if len(a.hidden)+len(a.foreign) == 0 {
+		a.con.line("  If this machine has a RAID controller, its driver may be missing here. In the firmware set-up, look for the storage mode and for disabled disks.")
 	}
-	return strings.Join(list, " ")
 }
 
 // saveLogs writes the log to the media and to each volume that was changed anyway.

@@ -578,3 +578,44 @@ func TestHinderedMachines(t *testing.T) {
 	// The disk gets well again, as one does whose cable was loose.
 	secondBoot(t, []*WindowsDisk{disks["badwrites"]})
 }
+
+// TestNothingToOpen has a machine on which a Windows may be that nobody here can reach: it says why and what to do.
+func TestNothingToOpen(t *testing.T) {
+	parallel(t)
+	disks := named(t)
+	maps.Copy(disks, leftAlone(t))
+	before := sums(t, disks)
+	var list []Disk
+	for _, name := range slices.Sorted(maps.Keys(disks)) {
+		list = append(list, Disk{Path: disks[name].Path, Bus: SCSI})
+	}
+	stick := mediaStick(t, "")
+	m := boot(t, Options{Firmware: Direct, Media: stick, Medium: USB, Disks: list, Extra: []string{"-device", "am53c974"}})
+	m.expect(`No Windows was found on 7 disks\.`, patience)
+	m.expect("Your choice: ", patience)
+	m.noDefect()
+	_, no, _ := strings.Cut(m.Transcript(), "No Windows was found")
+	m.Close()
+	for _, want := range []string{
+		"has no driver for the storage controller AMD", "start Windows' own recovery environment",
+		"Intel RAID (RST) set. Writing to one disk of a set would damage the set",
+		"dynamic disk of Windows. Its volumes may span", "Storage Spaces pool. Only Windows reads a pool",
+		"Symantec (PGP) Drive Encryption. bootmend cannot open it: unlock or decrypt it",
+	} {
+		if !strings.Contains(no, want) {
+			t.Errorf("not said: %s\n%s", want, no)
+		}
+	}
+	for name, sum := range sums(t, disks) {
+		if before[name] != sum {
+			t.Errorf("the disk that is %s was changed", name)
+		}
+	}
+	start, err := firstPartition(context.Background(), stick)
+	check(t, err)
+	log, err := run(context.Background(), "mtype", "-i", fmt.Sprintf("%s@@%d", stick, start), "::/bootmend/logs/*.jsonl")
+	check(t, err)
+	if want := `"outcome":"needs-person","message":"no Windows found; This medium has no driver`; !strings.Contains(string(log), want) {
+		t.Errorf("the log on the stick does not hold %s:\n%s", want, log)
+	}
+}
