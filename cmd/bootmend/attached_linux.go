@@ -66,6 +66,9 @@ func attachedDisk(ctx context.Context, messages io.Writer, path string, info fs.
 		return nil, nil, err
 	}
 	defer src.Close()
+	if err := checkWhole(path); err != nil {
+		return nil, nil, err
+	}
 	var volumes []attachedVolume
 	var opened []*bitlocker.VolumeKey
 	release := func() {
@@ -84,6 +87,9 @@ func attachedDisk(ctx context.Context, messages io.Writer, path string, info fs.
 		block := &blockVolume{name: src.where(v), device: path}
 		if v.Number != 0 {
 			block.device, err = attach.PartitionAt(path, v.Offset)
+			if err == nil {
+				err = checkWhole(block.device)
+			}
 		}
 		if err == nil {
 			err = attach.CheckFree(block.device)
@@ -106,6 +112,35 @@ func attachedDisk(ctx context.Context, messages io.Writer, path string, info fs.
 		return nil, nil, err
 	}
 	return volumes, release, nil
+}
+
+// checkWhole refuses a device that is part of a set, and a partition of one: what looks like a volume there is not one.
+func checkWhole(device string) error {
+	devices := []string{device}
+	blocks, err := attach.List()
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		if b.Device == device && b.Partition > 0 {
+			devices = append(devices, "/dev/"+b.Disk)
+		}
+	}
+	for _, name := range devices {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		size, err := f.Seek(0, io.SeekEnd)
+		found := disk.FindForeign(f, size)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		if found != nil && found.HandsOff {
+			return withHint(fmt.Errorf("%s is %s: nothing is written to it", name, found.What), "%s", found.Next)
+		}
+	}
+	return nil
 }
 
 func (v *blockVolume) unlock(ctx context.Context, messages io.Writer, src *source, part disk.Volume, s secret) (err error) {

@@ -268,6 +268,7 @@ bootmend repair --dry-run /dev/nvme0n1 --key-file /keys.csv; echo "status $?"
 bootmend repair --yes /dev/nvme0n1 --key-file /keys.csv; echo "status $?"
 bootmend repair --yes /dev/nvme0n1p3 --key-file /keys.csv; echo "status $?"
 bootmend restore --yes /dev/nvme0n1 --key-file /keys.csv; echo "status $?"
+bootmend repair --yes /dev/nvme1n1p1; echo "status $?"
 echo "left $(grep -c -e bootmend-volume -e dm- /proc/mounts) $(ls /dev | grep -c '^dm-')"
 sync
 poweroff -f
@@ -305,7 +306,9 @@ func TestAttachedDisk(t *testing.T) {
 	_, err = run(context.Background(), "sh", "-c", `cd "$1" && find . | LC_ALL=C sort | busybox cpio -o -H newc > "$2"`, "sh", root, initrd)
 	check(t, err)
 
-	m := boot(t, Options{Firmware: BIOS, Disks: []Disk{{Path: disk.Path}}, Extra: []string{"-kernel", kernel, "-initrd", initrd,
+	member := newSmall(t, SmallOptions{Disk: at(-1024, "Intel Raid ISM Cfg Sig. 1.3.00")})
+	before := sum(t, member.Path)
+	m := boot(t, Options{Firmware: BIOS, Disks: []Disk{{Path: disk.Path}, {Path: member.Path}}, Extra: []string{"-kernel", kernel, "-initrd", initrd,
 		"-append", "quiet console=ttyS0 panic=30"}})
 	m.expect("without modules", patience)
 	m.expect("has no device mapper with its crypt and zero targets|has no ntfs3 driver", patience)
@@ -321,12 +324,18 @@ func TestAttachedDisk(t *testing.T) {
 	m.expect("status 3", patience)
 	m.expect("back in place: ", patience)
 	m.expect("status 0", patience)
+	m.expect("/dev/nvme1n1 is part of an Intel RAID .*: nothing is written to it", patience)
+	m.expect("hint: Writing to one disk of a set would damage", patience)
+	m.expect("status 1", patience)
 	m.expect("left 0 0", patience)
 	check(t, m.WaitPowerOff(patience))
 	if leak := LeakedKey(disk.Password, []byte(m.Transcript())); leak != "" {
 		t.Errorf("the console showed %s of the recovery password", leak)
 	}
 	m.Close()
+	if sum(t, member.Path) != before {
+		t.Error("the disk of a set was changed")
+	}
 	undone := *disk
 	undone.Files = bytesKept(disk.Files)
 	for i := range undone.Files {
