@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -289,13 +290,11 @@ func ScanLog(r io.Reader, want func(event string) bool, fn func(*Line)) (skipped
 		if len(b) == 0 {
 			continue
 		}
-		if want != nil {
-			if event, ok := eventOf(b); ok && !want(event) {
-				continue
-			}
+		l, rest, ok := ownLine(b)
+		if ok && want != nil && !want(l.Event) {
+			continue
 		}
-		var l Line
-		if json.Unmarshal(b, &l) != nil || l.Schema != LogSchema {
+		if json.Unmarshal(rest, &l) != nil || l.Schema != LogSchema {
 			skipped++
 			continue
 		}
@@ -307,13 +306,24 @@ func ScanLog(r io.Reader, want func(event string) bool, fn func(*Line)) (skipped
 	return skipped, nil
 }
 
-// eventOf is the event of a line as [Log] writes it, where the name stands before
-// anything that could hold the same text. Other lines have to be parsed.
-func eventOf(line []byte) (string, bool) {
-	head, rest, ok := bytes.Cut(line[:min(len(line), 256)], []byte(`,"event":"`))
-	if !ok || !bytes.HasPrefix(head, []byte(`{"schema":"`+LogSchema+`","time":"`)) || bytes.LastIndexAny(head, "\\{[") > 0 {
-		return "", false
+// ownLine reads the beginning of a line as [Log] writes it, which all lines have in common and which stands before
+// anything that could hold the same text; rest is an object with what is left. Of any other line, rest is all of it. The
+// line is used up.
+func ownLine(line []byte) (l Line, rest []byte, ok bool) {
+	const first, second, third, fourth = `{"schema":"` + LogSchema + `","time":"`, `","run":"`, `","seq":`, `,"event":"`
+	head, rest, ok := bytes.Cut(line[:min(len(line), 256)], []byte(fourth))
+	if !ok || !bytes.HasPrefix(head, []byte(first)) || bytes.LastIndexAny(head, "\\{[") > 0 {
+		return Line{}, line, false
 	}
-	event, _, ok := bytes.Cut(rest, []byte(`"`))
-	return string(event), ok && line[len(line)-1] == '}'
+	event, _, ok1 := bytes.Cut(rest, []byte(`"`))
+	stamp, numbered, ok2 := bytes.Cut(head[len(first):], []byte(second))
+	run, number, ok3 := bytes.Cut(numbered, []byte(third))
+	when, err := time.Parse(time.RFC3339Nano, string(stamp))
+	seq, err2 := strconv.Atoi(string(number))
+	behind := len(head) + len(fourth) + len(event) + 1 // the comma before the event's own object
+	if !ok1 || !ok2 || !ok3 || err != nil || err2 != nil || !bytes.HasPrefix(line[behind:], []byte(`,"`)) || line[len(line)-1] != '}' {
+		return Line{}, line, false
+	}
+	line[behind] = '{'
+	return Line{Schema: LogSchema, Time: when, Run: string(run), Seq: seq, Event: string(event)}, line[behind:], true
 }

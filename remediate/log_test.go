@@ -197,3 +197,44 @@ func readLog(r io.Reader) (lines []Line, skipped int, err error) {
 	skipped, err = ScanLog(r, nil, func(l *Line) { lines = append(lines, *l) })
 	return lines, skipped, err
 }
+
+// TestScanLogAgreesWithJSON reads lines in the two ways there are.
+func TestScanLogAgreesWithJSON(t *testing.T) {
+	l := NewLog(testRun(t, "r1"))
+	l.Add(BootEvent{ToolVersion: "1.0", Firmware: "uefi"})
+	l.Add(Identity{Serial: `a "quoted" one, {odd`})
+	l.Add(VolumeEvent{Device: "/dev/sda3", Description: "Größe \u2028"})
+	l.Add(QuarantineEvent{Device: "/dev/sda3", Result: &Result{Run: "r", Moved: []Moved{{Path: `a\b`}}}})
+	l.Add(ResultEvent{Outcome: OutcomeHealed})
+	text := l.Bytes()
+	for _, odd := range []string{
+		`{"schema":"bootmend.log/v1","time":"2024-07-19T06:00:00Z","run":"r","seq":7,"event":"of a newer program"}`,
+		`{"schema":"bootmend.log/v1","time":"2024-07-19T06:00:00+02:00","run":"r\"","seq":7,"event":"result","result":{"outcome":"healed"}}`,
+		`{"event":"result","schema":"bootmend.log/v1","time":"2024-07-19T06:00:00Z","run":"r","seq":7,"result":{"outcome":"healed"}}`,
+	} {
+		text = append(append(text, odd...), '\n')
+	}
+	var want []Line
+	for _, line := range bytes.Split(bytes.TrimSpace(text), []byte("\n")) {
+		var one Line
+		if err := json.Unmarshal(line, &one); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, one)
+	}
+	var got []Line
+	skipped, err := ScanLog(bytes.NewReader(text), nil, func(l *Line) { got = append(got, *l) })
+	if err != nil || skipped != 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("%d skipped, %v\ngot  %+v\nwant %+v", skipped, err, got, want)
+	}
+	for _, bad := range []string{
+		`{"schema":"bootmend.log/v1","time":"yesterday","run":"r","seq":7,"event":"result","result":{"outcome":"healed"}}`,
+		`{"schema":"bootmend.log/v1","time":"2024-07-19T06:00:00Z","run":"r","seq":7,"event":"result","result":{"outcome":"healed"}`,
+		`{"schema":"bootmend.log/v1","time":"2024-07-19T06:00:00Z","run":"r","seq":7,"event":"result","result":{"outcome":}}`,
+		`{"schema":"bootmend.log/v1","time":"2024-07-19T06:00:00Z","run":"r","seq":7,"event":"result",}`,
+	} {
+		if skipped, err := ScanLog(strings.NewReader(bad), nil, func(*Line) {}); err != nil || skipped != 1 {
+			t.Errorf("%d skipped, %v: %s", skipped, err, bad)
+		}
+	}
+}
