@@ -38,6 +38,7 @@ type Line struct {
 	Quarantine *QuarantineEvent `json:"quarantine,omitempty"`
 	Restore    *RestoreEvent    `json:"restore,omitempty"`
 	SafeMode   *SafeModeEvent   `json:"safe_mode,omitempty"`
+	Driver     *DriverEvent     `json:"driver,omitempty"`
 	Verify     *VerifyEvent     `json:"verify,omitempty"`
 	Result     *ResultEvent     `json:"result,omitempty"`
 	Error      *ErrorEvent      `json:"error,omitempty"`
@@ -108,6 +109,11 @@ type RestoreEvent struct {
 	Result *RestoreResult `json:"result"`
 }
 
+// DriverEvent is a driver that was loaded so that disks show.
+type DriverEvent struct {
+	Name string `json:"name"`
+}
+
 // SafeModeEvent is a change to whether Windows starts in Safe Mode.
 type SafeModeEvent struct {
 	Device string `json:"device"`
@@ -163,6 +169,7 @@ func (w *Windows) put(l *Line)        { l.Event, l.Windows = "windows", w }
 func (e PlanEvent) put(l *Line)       { l.Event, l.Plan = "plan", &e }
 func (e QuarantineEvent) put(l *Line) { l.Event, l.Quarantine = "quarantine", &e }
 func (e RestoreEvent) put(l *Line)    { l.Event, l.Restore = "restore", &e }
+func (e DriverEvent) put(l *Line)     { l.Event, l.Driver = "driver", &e }
 func (e SafeModeEvent) put(l *Line)   { l.Event, l.SafeMode = "safe-mode", &e }
 func (e VerifyEvent) put(l *Line)     { l.Event, l.Verify = "verify", &e }
 func (e ResultEvent) put(l *Line)     { l.Event, l.Result = "result", &e }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -152,16 +151,6 @@ func (c *console) echo(screen, serial string) {
 
 // line prints one line of text.
 func (c *console) line(format string, args ...any) { c.note("", format, args...) }
-
-// harmless keeps names that come from a disk from steering the terminal.
-func harmless(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
 
 // Colours that the Linux console and serial terminals know.
 const (

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 // Mend is the agent that runs on the broken machine.
 package main

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/bootmend/bootmend/remediate"
 )
@@ -41,4 +42,14 @@ func describe(id remediate.Identity) string {
 		model += ", serial number " + id.Serial
 	}
 	return model
+}
+
+// harmless keeps names that come from a disk from steering the terminal.
+func harmless(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
