@@ -11,13 +11,14 @@ GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.ver
 EMBEDDED      := assets/embedded
 BUNDLE_FILE   := $(EMBEDDED)/bundle.zip
 AGENT_FILE    := $(EMBEDDED)/mend-linux-amd64.cpio.zst
+WINDOWS_AGENT := $(EMBEDDED)/mend-windows-amd64.exe.zst
 GO_FILES      := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null) go.mod
 LINT_VERSION  := v2.15.0
 TARGETS       := linux/amd64 linux/arm64 windows/amd64 darwin/arm64
 
 # What the tests check our output with, and what the benchmarks measure it against.
 TEST_PACKAGES := qemu-system-x86 ovmf dislocker cryptsetup-bin ntfs-3g xorriso mtools dosfstools gdisk fdisk busybox-static time xz-utils zstd bmap-tools tmux e2fsprogs gcc libc6-dev libhivex-bin libwin-hivex-perl age \
-  wimtools p7zip-full slapd krb5-kdc krb5-admin-server krb5-user libsasl2-modules-gssapi-mit zbar-tools exfatprogs librsvg2-bin minisign
+  wimtools p7zip-full slapd krb5-kdc krb5-admin-server krb5-user libsasl2-modules-gssapi-mit zbar-tools wine64 gcc-mingw-w64-x86-64-win32 exfatprogs librsvg2-bin minisign
 
 .PHONY: all
 all: dist/bootmend ## build dist/bootmend with its boot bundle (the default)
@@ -26,7 +27,7 @@ all: dist/bootmend ## build dist/bootmend with its boot bundle (the default)
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-dist/bootmend: $(GO_FILES) $(BUNDLE_FILE) $(AGENT_FILE) $(wildcard assets/rules/*.yaml) assets/grub.cfg
+dist/bootmend: $(GO_FILES) $(BUNDLE_FILE) $(AGENT_FILE) $(WINDOWS_AGENT) $(wildcard assets/rules/*.yaml) assets/grub.cfg
 	$(GO) build $(GOFLAGS_BUILD) -o $@ ./cmd/bootmend
 
 .PHONY: media
@@ -52,6 +53,11 @@ $(AGENT_FILE): $(GO_FILES)
 	@mkdir -p .cache
 	GOOS=linux GOARCH=amd64 $(GO) build $(GOFLAGS_BUILD) -o .cache/mend ./cmd/mend
 	$(GO) run ./assets/mkbundle agent -o $@ .cache/mend
+
+$(WINDOWS_AGENT): $(GO_FILES)
+	@mkdir -p .cache
+	GOOS=windows GOARCH=amd64 $(GO) build $(GOFLAGS_BUILD) -o .cache/mend.exe ./cmd/mend
+	$(GO) run ./assets/mkbundle pack -o $@ .cache/mend.exe
 
 .PHONY: test
 test: tools lint cross all ## run every check and test, boot tests included
@@ -99,4 +105,4 @@ tools:
 
 .PHONY: clean
 clean: ## remove what was built; the downloads stay in .cache
-	rm -rf dist $(BUNDLE_FILE) $(AGENT_FILE)
+	rm -rf dist $(BUNDLE_FILE) $(AGENT_FILE) $(WINDOWS_AGENT)

@@ -12,6 +12,8 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/bootmend/bootmend/assets/bundle"
 )
 
@@ -42,6 +44,7 @@ var embedded embed.FS
 const (
 	bundleFile = "embedded/bundle.zip"
 	mendFile   = "embedded/mend-linux-amd64.cpio.zst"
+	mendExe    = "embedded/mend-windows-amd64.exe.zst"
 )
 
 var (
@@ -74,6 +77,39 @@ func OpenBundle() (*Bundle, error) {
 
 // OpenBundleReader opens a bundle of size bytes that lies elsewhere.
 func OpenBundleReader(r io.ReaderAt, size int64) (*Bundle, error) { return bundle.Open(r, size) }
+
+// MendExe opens the agent for Windows, a program that is embedded compressed: opening it unpacks it on the way. It fails
+// with ErrNoMend where none is embedded.
+func MendExe() (size int64, open func() (io.ReadCloser, error), err error) {
+	f, err := embedded.Open(mendExe)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil, ErrNoMend
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Close()
+	var head [zstd.HeaderMaxSize]byte
+	n, err := io.ReadFull(f, head[:])
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, nil, fmt.Errorf("embedded file %s: %w", mendExe, err)
+	}
+	var frame zstd.Header
+	if err := frame.Decode(head[:n]); err != nil || !frame.HasFCS {
+		return 0, nil, fmt.Errorf("embedded file %s: its frame does not tell its size: %w", mendExe, err)
+	}
+	return int64(frame.FrameContentSize), func() (io.ReadCloser, error) {
+		f, err := embedded.Open(mendExe)
+		if err != nil {
+			return nil, err
+		}
+		d, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	}, nil
+}
 
 // Mend opens the agent as the last segment of an initramfs: a compressed cpio archive with the program as /init (see
 // initramfs.Agent). It may be opened any number of times, and is read from the program's own pages. It fails with

@@ -202,3 +202,25 @@ func TestMend(t *testing.T) {
 		t.Errorf("the agent's segment starts with % x, expected a zstd frame", segment[:4])
 	}
 }
+
+func TestMendExe(t *testing.T) {
+	size, open, err := MendExe()
+	if errors.Is(err, ErrNoMend) {
+		t.Skipf("no agent to test: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	program, err := io.ReadAll(f)
+	if err != nil || int64(len(program)) != size {
+		t.Fatalf("%d bytes, announced %d: %v", len(program), size, err)
+	}
+	if !bytes.HasPrefix(program, []byte("MZ")) {
+		t.Errorf("the program starts with % x", program[:4])
+	}
+}

@@ -35,7 +35,9 @@ const readmeNoKeys = `This medium holds no recovery keys. It asks for them where
 
 const readmeStick = `For the administrator: put newer key files into bootmend/keys, and further rule packs
 with their signatures into bootmend/rules; they are used beside those that are there.
-"bootmend verify" checks this stick.
+"bootmend verify" checks this stick. A computer that was set to start in Safe Mode,
+because nobody has its recovery key, is repaired there by mend.exe: run it as an
+administrator.
 
 `
 

@@ -25,6 +25,8 @@ type Spec struct {
 	GrubConfig []byte
 	// Agent is the initramfs segment with the agent, as made by initramfs.Agent. Its path does not matter.
 	Agent File
+	// WindowsAgent is the agent for Windows, for sticks that set Safe Mode; zero for none. Its path does not matter.
+	WindowsAgent File
 	// Config is the agent's configuration, from config.Config.Marshal.
 	Config []byte
 	// Keys is the list of recovery keys in canonical CSV; nil for media without keys.

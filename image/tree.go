@@ -25,25 +25,26 @@ import (
 
 // Paths on the media that makers of media and the agent look for.
 const (
-	PathShim       = "/EFI/BOOT/BOOTX64.EFI" // UEFI 2.10, section 3.5.1.1
-	PathGrub       = "/EFI/BOOT/grubx64.efi" // the name that shim asks for
-	PathGrubConfig = "/boot/grub/grub.cfg"
-	PathElTorito   = "/boot/grub/eltorito.img"
-	PathESP        = "/boot/efi.img"
-	PathKernel     = "/bootmend/vmlinuz"
-	PathModules    = "/bootmend/modules.img" // the initramfs: first segment
-	PathAgent      = "/bootmend/agent.img"   // and second
-	PathMediaID    = "/bootmend/media.id"
-	PathConfig     = "/bootmend/config.yaml"
-	PathKeys       = "/bootmend/keys.csv"
-	PathVault      = "/bootmend/keys.age"
-	PathKeyFolder  = "/bootmend/keys" // for key files that are added later
-	PathRules      = "/bootmend/rules"
-	PathTrust      = "/bootmend/trust"
-	PathLogs       = "/bootmend/logs"
-	PathManifest   = "/bootmend/manifest.json"
-	PathNotice     = "/bootmend/NOTICE"
-	PathReadme     = "/README.txt"
+	PathShim         = "/EFI/BOOT/BOOTX64.EFI" // UEFI 2.10, section 3.5.1.1
+	PathGrub         = "/EFI/BOOT/grubx64.efi" // the name that shim asks for
+	PathGrubConfig   = "/boot/grub/grub.cfg"
+	PathElTorito     = "/boot/grub/eltorito.img"
+	PathESP          = "/boot/efi.img"
+	PathKernel       = "/bootmend/vmlinuz"
+	PathModules      = "/bootmend/modules.img" // the initramfs: first segment
+	PathAgent        = "/bootmend/agent.img"   // and second
+	PathWindowsAgent = "/mend.exe"             // in the root, for a person to find
+	PathMediaID      = "/bootmend/media.id"
+	PathConfig       = "/bootmend/config.yaml"
+	PathKeys         = "/bootmend/keys.csv"
+	PathVault        = "/bootmend/keys.age"
+	PathKeyFolder    = "/bootmend/keys" // for key files that are added later
+	PathRules        = "/bootmend/rules"
+	PathTrust        = "/bootmend/trust"
+	PathLogs         = "/bootmend/logs"
+	PathManifest     = "/bootmend/manifest.json"
+	PathNotice       = "/bootmend/NOTICE"
+	PathReadme       = "/README.txt"
 )
 
 // File is a file on the media.
@@ -107,6 +108,11 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 	agent := s.Agent
 	agent.Path = PathAgent
 	inputs = slices.Insert(inputs, 2, agent) // in the order in which they are read
+	if k == stick && s.WindowsAgent.Open != nil {
+		windows := s.WindowsAgent
+		windows.Path = PathWindowsAgent
+		inputs = append(inputs, windows)
+	}
 	inputs = append(inputs, FromBytes(PathConfig, s.Config))
 	if s.Keys != nil {
 		inputs = append(inputs, FromBytes(PathKeys, s.Keys))

@@ -3,9 +3,10 @@
 //
 //	mkbundle [bundle] [-o FILE] [-cache DIR] [-modules FILE] [-refresh] [-force]
 //	mkbundle agent    [-o FILE] ELF
+//	mkbundle pack     -o FILE FILE
 //	mkbundle check    [-o FILE] FILE
 //
-// It needs apt-get, but neither root nor changes to the system (bundle), or nothing at all (agent, check).
+// It needs apt-get, but neither root nor changes to the system (bundle), or nothing at all (agent, pack, check).
 package main
 
 import (
@@ -20,6 +21,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/bootmend/bootmend/assets/bundle"
 	"github.com/bootmend/bootmend/image/initramfs"
@@ -51,10 +54,12 @@ func run(ctx context.Context, args []string) error {
 		return runBundle(ctx, rest)
 	case "agent":
 		return runAgent(rest)
+	case "pack":
+		return runPack(rest)
 	case "check":
 		return runCheck(rest)
 	default:
-		return fmt.Errorf("no command %q: use bundle, agent or check", command)
+		return fmt.Errorf("no command %q: use bundle, agent, pack or check", command)
 	}
 }
 
@@ -160,6 +165,32 @@ func runAgent(args []string) error {
 	}
 	logf("%s: %d bytes of %d", *out, len(segment), len(elf))
 	return writeWhole(*out, segment)
+}
+
+// runPack compresses the agent for Windows; the same program gives the same bytes.
+func runPack(args []string) error {
+	flags := flag.NewFlagSet("pack", flag.ContinueOnError)
+	out := flags.String("o", "assets/embedded/mend-windows-amd64.exe.zst", "write the frame to `FILE`")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() != 1 {
+		return errors.New("pack: name the program's file")
+	}
+	program, err := os.ReadFile(flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(8<<20))
+	if err != nil {
+		return err
+	}
+	packed := e.EncodeAll(program, nil)
+	if err := os.MkdirAll(filepath.Dir(*out), 0o755); err != nil {
+		return err
+	}
+	logf("%s: %d bytes of %d", *out, len(packed), len(program))
+	return writeWhole(*out, packed)
 }
 
 func runCheck(args []string) error {

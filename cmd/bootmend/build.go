@@ -103,6 +103,9 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 	if spec.Agent.Size, spec.Agent.Open, err = assets.Mend(); err != nil {
 		return spec, err
 	}
+	if spec.WindowsAgent.Size, spec.WindowsAgent.Open, err = assets.MendExe(); err != nil {
+		return spec, err
+	}
 	bundle, err := assets.OpenBundle()
 	if err != nil {
 		return spec, err
