@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/bootmend/bootmend/assets/bundle"
 )
 
@@ -222,7 +224,24 @@ Acquire::IndexTargets::deb::DEP-11::MetaKey "x";
 func TestCommands(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	if err := run(ctx, []string{"frobnicate"}); err == nil || !strings.Contains(err.Error(), "bundle, agent or check") {
+	exe := filepath.Join(t.TempDir(), "mend.exe.zst")
+	if err := run(ctx, []string{"pack", "-o", exe, "mkbundle_test.go"}); err != nil {
+		t.Fatal(err)
+	}
+	packed, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	want, err := os.ReadFile("mkbundle_test.go")
+	if got, unpackErr := d.DecodeAll(packed, nil); err != nil || unpackErr != nil || !bytes.Equal(got, want) {
+		t.Errorf("packed and unpacked, a file is another: %v, %v", err, unpackErr)
+	}
+	if err := run(ctx, []string{"frobnicate"}); err == nil || !strings.Contains(err.Error(), "bundle, agent, pack or check") {
 		t.Errorf("unknown command: %v", err)
 	}
 	for _, args := range [][]string{{"agent"}, {"check"}, {"agent", filepath.Join(dir, "none")}, {"check", filepath.Join(dir, "none")}} {
