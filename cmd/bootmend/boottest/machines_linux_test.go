@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -21,14 +22,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hibernate makes a Windows volume one with a session to resume.
-func hibernate(root string) error {
-	return os.WriteFile(filepath.Join(root, "hiberfil.sys"), session("hibr"), 0o600)
-}
+// What ntfs-3g.probe says of a volume that is to be written to (its manual, "EXIT CODES").
+const (
+	probeFine  = 0
+	probeInUse = 14 // hibernated, or the journal is not closed
+)
 
-// session is a hiberfil.sys that begins so.
-func session(signature string) []byte {
-	return append([]byte(signature), contents("hiberfil", 300_000)...)
+// probed makes sure that ntfs-3g takes the volume of a disk for what the test takes it for.
+func probed(t *testing.T, d *WindowsDisk, want int) {
+	t.Helper()
+	check(t, need("ntfs-3g.probe"))
+	check(t, withVolume(context.Background(), d, func(volume string) error {
+		_, err := run(context.Background(), "ntfs-3g.probe", "--readwrite", volume)
+		var exit *exec.ExitError
+		if got := 0; errors.As(err, &exit) {
+			if got = exit.ExitCode(); got != want {
+				t.Errorf("ntfs-3g.probe: exit status %d, want %d: %v", got, want, err)
+			}
+			return nil
+		} else if err == nil && got != want {
+			t.Errorf("ntfs-3g.probe finds nothing wrong, want exit status %d", want)
+		}
+		return err
+	}))
 }
 
 // newSmall makes a disk, see [SmallOptions].
@@ -70,6 +86,8 @@ func TestHibernated(t *testing.T) {
 	parallel(t)
 	plain := newSmall(t, SmallOptions{Change: hibernate})
 	locked := newSmall(t, SmallOptions{Change: hibernate, Encrypted: true})
+	probed(t, plain, probeInUse)
+	probed(t, locked, probeInUse)
 	before := sum(t, plain.Path) + sum(t, locked.Path)
 	m := boot(t, Options{Firmware: Direct, Media: media(t, keyList(locked), "--countdown", "0s", "--on-success", "wait"),
 		Disks: []Disk{{Path: plain.Path, Bus: AHCI}, {Path: locked.Path, Bus: AHCI}}})
@@ -103,6 +121,7 @@ func TestHibernated(t *testing.T) {
 	for _, d := range []*WindowsDisk{plain, locked} {
 		examine(t, awake(d), true)
 		givenUp(t, d)
+		probed(t, d, probeFine)
 	}
 }
 
@@ -384,6 +403,10 @@ func TestManyDisks(t *testing.T) {
 		"odd":     newSmall(t, SmallOptions{Files: odd, Change: makeOdd(odd)}),
 	}
 	healed["odd"].Known = []string{wofFile}
+	if journal != nil {
+		probed(t, healed["log"], probeInUse)
+		probed(t, healed["unclean"], probeInUse)
+	}
 	junction := newSmall(t, SmallOptions{Change: makeJunction})
 	junction.Files = renamed(junction.Files, CrowdStrike, "Elsewhere/")
 	for i := range junction.Files {
@@ -437,7 +460,10 @@ func TestManyDisks(t *testing.T) {
 		}
 	}
 	for name, d := range healed {
-		t.Run(name, func(t *testing.T) { examine(t, d, true) })
+		t.Run(name, func(t *testing.T) {
+			examine(t, d, true)
+			probed(t, d, probeFine)
+		})
 	}
 	examineOdd(t, healed["odd"])
 	check(t, withVolume(context.Background(), healed["unclean"], func(volume string) error {

@@ -34,14 +34,17 @@ func TestPowerCut(t *testing.T) {
 	for name, test := range map[string]struct {
 		disk           SmallOptions
 		chosen, random int
+		flags          []string
 	}{
-		"plain": {SmallOptions{Bare: true, Size: 12 * mib}, 120, 120},
+		"plain": {SmallOptions{Bare: true, Size: 12 * mib}, 120, 120, nil},
 		// With a clear key, since deriving one takes a disk five seconds here.
-		"bitlocker": {SmallOptions{Bare: true, Size: 12 * mib, Encrypted: true, BitLocker: fvetest.Options{ClearKey: true}}, 20, 20},
+		"bitlocker": {SmallOptions{Bare: true, Size: 12 * mib, Encrypted: true, BitLocker: fvetest.Options{ClearKey: true}}, 20, 20, nil},
+		// The session must be given up before anything else of the volume changes.
+		"hibernated": {SmallOptions{Bare: true, Size: 12 * mib, Change: hibernate}, 20, 20, []string{"--discard-hibernation"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			parallel(t)
-			r := recordRepair(t, test.disk)
+			r := recordRepair(t, test.disk, test.flags...)
 			list := r.instants(test.chosen, test.random, 4096)
 			var again []*WindowsDisk
 			violations, mirrors, left := 0, 0, 0
@@ -75,7 +78,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			t.Logf("%s: %d writes and flushes; %d chosen and %d random power cuts left %d different disks, %d times with work to do: %d violations",
 				name, len(r.writes), test.chosen, test.random, len(seen), left, violations)
-			unfinished := secondBoot(t, again)
+			unfinished := secondBoot(t, again, test.flags...)
 			t.Logf("%s: %d different disks with work left, or with $MFTMirr behind (in %d cuts), booted again: %d did not mount or were not finished",
 				name, len(again), mirrors, unfinished)
 			if violations+unfinished > 0 {
@@ -96,7 +99,7 @@ type recording struct {
 	writes []DiskWrite
 }
 
-func recordRepair(t *testing.T, o SmallOptions) *recording {
+func recordRepair(t *testing.T, o SmallOptions, flags ...string) *recording {
 	t.Helper()
 	dir := t.TempDir()
 	disk, err := MakeSmall(context.Background(), filepath.Join(dir, "disk.img"), o)
@@ -106,7 +109,8 @@ func recordRepair(t *testing.T, o SmallOptions) *recording {
 	check(t, err)
 	log := filepath.Join(dir, "writes.log")
 	check(t, os.WriteFile(log, nil, 0o600))
-	m := boot(t, Options{Firmware: Direct, Media: media(t, someKeys(disk), "--countdown", "0s"), Disks: []Disk{{Path: disk.Path, Bus: SCSI, WriteLog: log}}})
+	m := boot(t, Options{Firmware: Direct, Media: media(t, someKeys(disk), append(flags, "--countdown", "0s")...),
+		Disks: []Disk{{Path: disk.Path, Bus: SCSI, WriteLog: log}}})
 	m.healed()
 	m.reset(patience)
 	m.Close()
@@ -211,10 +215,10 @@ func lookAfterCut(ctx context.Context, disk *WindowsDisk) (*cutFindings, error) 
 	if err != nil && strings.Contains(err.Error(), "$MFTMirr does not match $MFT") {
 		// ntfs-3g, unlike Windows and ntfs3, wants the copy to be the same; ntfsfix sees to it.
 		f.mirror = true
-		if _, err := run(ctx, "ntfsfix", volume); err != nil {
-			f.problem("ntfsfix: %v", err)
+		_, fixErr := run(ctx, "ntfsfix", volume) // it has corrected the copy also where a hibernated Windows makes it stop then
+		if err = withNTFS(ctx, volume, true, look); err != nil {
+			err = errors.Join(err, fixErr)
 		}
-		err = withNTFS(ctx, volume, true, look)
 	}
 	if errors.Is(err, ErrUnavailable) {
 		return nil, err
@@ -267,7 +271,33 @@ func (f *cutFindings) look(disk *WindowsDisk, root string) error {
 		}
 		f.healed = f.healed && (file.Fate == Stays || !slices.Contains(at, old))
 	}
+	f.session(root)
 	return err
+}
+
+// hibernate makes a Windows volume one with a session to resume.
+func hibernate(root string) error {
+	return os.WriteFile(filepath.Join(root, "hiberfil.sys"), session("hibr"), 0o600)
+}
+
+// session is a hiberfil.sys that begins so.
+func session(signature string) []byte {
+	return append([]byte(signature), contents("hiberfil", 300_000)...)
+}
+
+// session makes sure that where there is something of a repair, the session that Windows would resume is given up.
+func (f *cutFindings) session(root string) {
+	data, err := os.ReadFile(filepath.Join(root, "hiberfil.sys"))
+	if err != nil {
+		return // told already, or not hibernated
+	}
+	begun, _ := filepath.Glob(filepath.Join(root, "ProgramData", "bootmend*")) // the pattern is right
+	switch {
+	case bytes.Equal(data, session("hibr")) && len(begun) > 0:
+		f.problem("the volume was changed while a session could be resumed: %q", begun)
+	case !bytes.Equal(data, session("hibr")) && !bytes.Equal(data, session("wake")):
+		f.problem("hiberfil.sys is neither as it was nor given up: it begins with %q", data[:8])
+	}
 }
 
 // same tells whether two names lead to one file.
@@ -282,7 +312,7 @@ func same(a, b string) bool {
 const disksPerBoot = 60
 
 // secondBoot boots the disks again, many at once, and examines them. It returns how many are not healed.
-func secondBoot(t *testing.T, list []*WindowsDisk) (unfinished int) {
+func secondBoot(t *testing.T, list []*WindowsDisk, flags ...string) (unfinished int) {
 	t.Helper()
 	for len(list) > 0 {
 		n := min(disksPerBoot, len(list))
@@ -290,7 +320,7 @@ func secondBoot(t *testing.T, list []*WindowsDisk) (unfinished int) {
 		for _, d := range list[:n] {
 			attached = append(attached, Disk{Path: d.Path, Bus: SCSI})
 		}
-		m := boot(t, Options{Firmware: Direct, Media: media(t, someKeys(list[0]), "--countdown", "0s"), Disks: attached})
+		m := boot(t, Options{Firmware: Direct, Media: media(t, someKeys(list[0]), append(flags, "--countdown", "0s")...), Disks: attached})
 		for asked := true; asked; {
 			found := m.expect(`Type YES|HEALED: .*|NOT HEALED.*|OK: .*`, 2*patience)
 			if asked = found[0] == "Type YES"; asked {

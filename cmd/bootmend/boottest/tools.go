@@ -17,6 +17,7 @@ var tools = map[string]string{
 	"mattrib":        "mtools",
 	"mkntfs":         "ntfs-3g",
 	"ntfs-3g":        "ntfs-3g",
+	"ntfs-3g.probe":  "ntfs-3g",
 	"ntfsinfo":       "ntfs-3g",
 	"ntfsfix":        "ntfs-3g",
 	"dislocker-file": "dislocker",
