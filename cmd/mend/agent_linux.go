@@ -281,7 +281,11 @@ func (a *agent) recognise(b attach.Block) string {
 		return ""
 	}
 	a.foreign[b.Name], a.handsOff[b.Name] = f, f.HandsOff
-	a.con.line("  %s is %s: left alone", b.Name, f.What)
+	rest := ""
+	if f.HandsOff {
+		rest = ": left alone"
+	}
+	a.con.line("  %s is %s%s", b.Name, f.What, rest)
 	return f.What
 }
 
