@@ -181,46 +181,35 @@ func TestOpenCopiesNothing(t *testing.T) {
 	}
 }
 
+// TestMend opens both agents: a frame of zstd (RFC 8878, 3.1.1), and a program of Windows, which is unpacked on the way.
 func TestMend(t *testing.T) {
-	size, open, err := Mend()
-	if errors.Is(err, ErrNoMend) {
-		t.Skipf("no agent to test: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	segment, err := io.ReadAll(f)
-	if err != nil || int64(len(segment)) != size {
-		t.Fatalf("%d bytes, announced %d: %v", len(segment), size, err)
-	}
-	if !bytes.HasPrefix(segment, []byte{0x28, 0xB5, 0x2F, 0xFD}) { // RFC 8878, 3.1.1
-		t.Errorf("the agent's segment starts with % x, expected a zstd frame", segment[:4])
-	}
-}
-
-func TestMendExe(t *testing.T) {
-	size, open, err := MendExe()
-	if errors.Is(err, ErrNoMend) {
-		t.Skipf("no agent to test: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	program, err := io.ReadAll(f)
-	if err != nil || int64(len(program)) != size {
-		t.Fatalf("%d bytes, announced %d: %v", len(program), size, err)
-	}
-	if !bytes.HasPrefix(program, []byte("MZ")) {
-		t.Errorf("the program starts with % x", program[:4])
+	for name, test := range map[string]struct {
+		open  func() (int64, func() (io.ReadCloser, error), error)
+		magic string
+	}{
+		"linux":   {Mend, "\x28\xB5\x2F\xFD"},
+		"windows": {MendExe, "MZ"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			size, open, err := test.open()
+			if errors.Is(err, ErrNoMend) {
+				t.Skipf("no agent to test: %v", err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = f.Close() }()
+			data, err := io.ReadAll(f)
+			if err != nil || int64(len(data)) != size {
+				t.Fatalf("%d bytes, announced %d: %v", len(data), size, err)
+			}
+			if !bytes.HasPrefix(data, []byte(test.magic)) {
+				t.Errorf("it starts with % x, want % x", data[:4], test.magic)
+			}
+		})
 	}
 }
