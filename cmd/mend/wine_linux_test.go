@@ -76,7 +76,10 @@ func newWine(t *testing.T) *wine {
 	dir := t.TempDir()
 	w := &wine{t: t, prefix: filepath.Join(dir, "prefix"), agent: filepath.Join(dir, "mend.exe")}
 	w.env = append(os.Environ(), "WINEPREFIX="+w.prefix, "WINEDEBUG=-all", "DISPLAY=", "WINEDLLOVERRIDES=shutdown.exe=n")
-	t.Cleanup(func() { _ = w.command("wineserver", "-k").Run() })
+	t.Cleanup(func() { // it must let go of the folder before that is removed
+		_ = w.command(wineProgram("wineserver"), "-k").Run()
+		_ = w.command(wineProgram("wineserver"), "-w").Run()
+	})
 	w.must(w.command(wine64(), "wineboot", "-i"))
 
 	system := filepath.Join(w.prefix, "drive_c/windows/system32")
@@ -96,13 +99,17 @@ func newWine(t *testing.T) *wine {
 	return w
 }
 
-// wine64 is the program; Debian puts it where only its own scripts look.
-func wine64() string {
-	if _, err := exec.LookPath("wine64"); err == nil {
-		return "wine64"
+// wineProgram finds a program where Debian puts it for its own scripts, if it is not on the path.
+func wineProgram(name string) string {
+	for _, place := range []string{name, "/usr/lib/wine/" + name, "/usr/lib/wine/" + name + "64"} {
+		if path, err := exec.LookPath(place); err == nil {
+			return path
+		}
 	}
-	return "/usr/lib/wine/wine64"
+	return name
 }
+
+func wine64() string { return wineProgram("wine64") }
 
 func (w *wine) check(err error) {
 	w.t.Helper()
