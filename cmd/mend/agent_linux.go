@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/cmd/mend/screen"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/attach"
 	"github.com/bootmend/bootmend/remediate/disk"
@@ -102,6 +103,7 @@ func (a *agent) prepare() {
 	}
 	a.started.Machine = a.identity
 	a.log = remediate.NewLog(a.started)
+	a.con.begin(describe(a.identity))
 	a.con.line("This machine: %s", describe(a.identity))
 	if a.drivers, err = loadDrivers(); err != nil {
 		a.con.note(red, "%v. Only what the kernel drives by itself will be found.", err)
@@ -348,6 +350,7 @@ func (a *agent) healAll(ctx context.Context) []verdict {
 		for ; next < len(a.volumes); next++ {
 			v := a.volumes[next]
 			if v.meta != nil && v.key == nil {
+				a.con.step(screen.Unlock)
 				a.con.line("Unlocking %s ...", v.title())
 				if err := a.awaitKey(ctx, v); err != nil {
 					waiting = append(waiting, v)
@@ -415,6 +418,7 @@ func (a *agent) awaitKey(ctx context.Context, v *volume) error {
 }
 
 func (a *agent) healOne(ctx context.Context, v *volume) verdict {
+	a.con.step(screen.Look)
 	if v.meta != nil {
 		a.con.line("Unlocked %s by %s, key ID %s", v.title(), v.method, v.keyID)
 		a.log.Add(remediate.UnlockEvent{Device: v.Device, KeyID: v.keyID, Source: v.method, OK: true})

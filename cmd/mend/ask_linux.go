@@ -8,6 +8,7 @@ import (
 
 	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
+	"github.com/bootmend/bootmend/cmd/mend/screen"
 	"github.com/bootmend/bootmend/remediate"
 )
 
@@ -123,6 +124,11 @@ func delay(wrong int) time.Duration {
 
 // askRecovery asks for the volume's recovery key.
 func (a *agent) askRecovery(ctx context.Context, v *volume, hasPassword bool) error {
+	a.con.step(screen.Unlock)
+	a.con.show(func(width, room int) []string {
+		return screen.Question(screen.Key{Computer: harmless(v.computer()), ID: v.recoveryIDs()[0]}, width, room)
+	}, screen.Plain)
+	defer func() { a.con.show(nil, screen.Plain) }()
 	a.con.note(bold, "Recovery key for %s", v.title())
 	for _, id := range v.recoveryIDs() {
 		a.con.line("  key ID %s", id)
@@ -247,10 +253,11 @@ func (a *agent) readKey(ctx context.Context, hasPassword bool) (bitlocker.Recove
 	a.con.print(prompt)
 	for !entry.done() {
 		b, err := a.keyPress(ctx, func() string { return prompt + entry.shown() })
-		if err == nil && b|0x20 == 's' {
+		letter := err == nil && entry.state == entryText // and not the end of a function key
+		if letter && b|0x20 == 's' {
 			err = errSkip
 		}
-		if err == nil && b|0x20 == 'p' && hasPassword {
+		if letter && b|0x20 == 'p' && hasPassword {
 			err = errPassword
 		}
 		if err != nil {

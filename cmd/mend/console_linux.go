@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bootmend/bootmend/cmd/mend/screen"
 )
 
 // console is every place where a person may sit: the screen with its keyboard, and the serial ports (servers
@@ -18,7 +20,9 @@ type console struct {
 	keys  chan byte
 	terms []*terminal
 	// open is set while a person types: what is told then begins on a line of its own, and clears it.
-	open bool
+	open    bool
+	display display
+	history []noted
 }
 
 type terminal struct {
@@ -26,6 +30,8 @@ type terminal struct {
 	out    chan string
 	idle   sync.WaitGroup
 	screen bool
+	// pages is set on the machine's own screen, where its font can show them.
+	pages bool
 }
 
 // backlog is how many lines a slow serial port may be behind before it misses some; the repair never waits for it.
@@ -74,7 +80,7 @@ func openTerminal(node string) *terminal {
 		f.Close()
 		return nil
 	}
-	return &terminal{f: f, out: make(chan string, backlog), screen: !serial}
+	return &terminal{f: f, out: make(chan string, backlog), screen: !serial, pages: node == displayNode && prepareDisplay(fd)}
 }
 
 // hasUART asks whether a chip stands behind a serial port: the kernel makes the nodes in any case.
@@ -122,11 +128,17 @@ func (t *terminal) width() int {
 	if !t.screen {
 		return 0
 	}
+	columns, _ := t.size()
+	return columns
+}
+
+// size is that of a screen, in columns and rows.
+func (t *terminal) size() (columns, rows int) {
 	size, err := unix.IoctlGetWinsize(int(t.f.Fd()), unix.TIOCGWINSZ)
-	if err != nil || size.Col < 40 {
-		return 80
+	if err != nil || size.Col < 40 || size.Row < 10 {
+		return 80, 25
 	}
-	return int(size.Col)
+	return int(size.Col), int(size.Row)
 }
 
 // print shows s as it is.
@@ -166,14 +178,25 @@ func (c *console) note(colour, format string, args ...any) {
 		c.open = false
 		c.print("\r\n")
 	}
-	text := harmless(fmt.Sprintf(format, args...))
-	for _, t := range c.terms {
-		shown := wrap(text, t.width())
-		if colour != "" {
-			shown = colour + shown + plain
-		}
-		t.print(shown + "\r\n")
+	line := noted{colour, harmless(fmt.Sprintf(format, args...))}
+	if c.history = append(c.history, line); len(c.history) > maxHistory {
+		c.history = c.history[1:]
 	}
+	for _, t := range c.terms {
+		c.printLine(t, line)
+	}
+}
+
+func (c *console) printLine(t *terminal, line noted) {
+	shown := wrap(line.text, t.width())
+	switch {
+	case line.colour == "":
+	case t.pages && c.display.field != screen.Plain: // green on green says nothing
+		shown = bold + shown + plain
+	default:
+		shown = line.colour + shown + plain
+	}
+	t.print(shown + "\r\n")
 }
 
 // beep calls a person.

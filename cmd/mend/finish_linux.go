@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bootmend/bootmend/cmd/mend/screen"
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/disk"
@@ -97,7 +98,24 @@ func (a *agent) summary(verdicts []verdict) bool {
 		a.con.note(green, "OK: nothing to heal on this machine")
 	}
 	a.log.Add(result)
+	a.con.step(screen.Done)
+	words, field := resultPage(result.Outcome)
+	a.con.show(func(width, room int) []string { return screen.Result(words, width, room) }, field)
+	a.con.tone(success)
 	return success
+}
+
+// resultPage is the result for who stands two metres away.
+func resultPage(o remediate.Outcome) (words string, field screen.Field) {
+	switch o {
+	case remediate.OutcomeHealed:
+		return "HEALED", screen.Good
+	case remediate.OutcomeHealedBefore, remediate.OutcomeNothingToHeal:
+		return "OK", screen.Good
+	case remediate.OutcomeDryRun:
+		return "DRY RUN", screen.Good
+	}
+	return "NOT OK", screen.Bad // one row of letters, so that there is room for the reasons
 }
 
 // reasons are why a disk with Windows may be there and not be found.
@@ -232,8 +250,12 @@ func (a *agent) countdown(ctx context.Context, action config.Action, pause time.
 func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 	hibernated := hibernatedOf(verdicts)
 	for {
-		keys := "tdwfpus"
+		keys := "tdwfpusl"
 		a.con.line("")
+		if slices.ContainsFunc(verdicts, func(v verdict) bool { return v.outcome == locked && len(v.volume.recoveryIDs()) > 0 }) {
+			keys += "k"
+			a.con.line("  K  type the recovery key")
+		}
 		if len(hibernated) > 0 {
 			keys += "h"
 			a.con.line("  H  heal although Windows is hibernated: its session is lost")
@@ -241,6 +263,7 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
 		a.con.line("  F  firmware set-up  P  power off                   U  undo a repair")
 		a.con.line("  S  Safe Mode, for a machine whose recovery key nobody has")
+		a.con.line("  L  look at the log")
 		choice, err := a.con.choose(ctx, "Your choice: ", keys)
 		if err != nil {
 			a.end(config.Reboot)
@@ -250,6 +273,12 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 			a.forceDry = choice == 'd'
 			a.again(ctx)
 			return
+		case 'k':
+			a.again(ctx)
+			a.keys.passed = true // not the passphrase of a vault
+			return
+		case 'l':
+			a.con.review(func() (byte, error) { return a.con.key(ctx) })
 		case 'u':
 			a.undo(ctx)
 		case 's':
@@ -307,6 +336,8 @@ func (a *agent) giveUpSessions(ctx context.Context, list []*volume) bool {
 // again forgets what was found, so that a stick plugged in since or a repaired disk is seen afresh.
 func (a *agent) again(ctx context.Context) {
 	unlocked := a.volumes
+	a.con.step(screen.Find)
+	a.con.show(nil, screen.Plain)
 	a.media, a.disks, a.volumes, a.broken = nil, map[string]bool{}, nil, nil
 	a.handsOff, a.foreign = map[string]bool{}, map[string]*disk.Foreign{}
 	a.keys.forget()

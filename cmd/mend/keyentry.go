@@ -10,9 +10,41 @@ import (
 // keyEntry takes a recovery password one keystroke at a time: digits with or without dashes, typed by a person
 // or by a barcode scanner, each group of six checked the moment it is complete. A mistyped group is the only
 // thing that has to be typed again.
+//
+// Keyboards send digits in more than one way: the screen's counts as an American one, on which who is used to a French
+// one holds Shift; and a French one at the other end of a serial line sends the letters that stand where the digits are.
 type keyEntry struct {
 	groups []string
 	digits string
+	state  entryState
+	french bool // a key came that only a French keyboard has there
+	lead   bool // the first byte of one of its letters came
+}
+
+// shiftedDigits are what Shift makes of an American keyboard's digits, frenchDigits what a French keyboard has in their
+// place, in ISO 8859-1, whose letters are the second bytes of the same in UTF-8 with 0x40 added.
+var (
+	shiftedDigits = map[byte]byte{'!': '1', '@': '2', '#': '3', '$': '4', '%': '5', '^': '6', '&': '7', '*': '8', '(': '9', ')': '0'}
+	frenchDigits  = map[byte]byte{'&': '1', 0xe9: '2', '"': '3', '\'': '4', '(': '5', '-': '6', 0xe8: '7', '_': '8', 0xe7: '9', 0xe0: '0'}
+)
+
+// digit is what b stands for where it is no digit itself.
+func (k *keyEntry) digit(b byte) byte {
+	lead := k.lead
+	k.lead = b == 0xc3
+	if lead && b >= 0x80 && b < 0xc0 {
+		b += 0x40
+	}
+	d, french := frenchDigits[b]
+	s, shifted := shiftedDigits[b]
+	switch {
+	case french && (k.french || !shifted && b != '-'): // elsewhere a dash stands between groups
+		k.french = true
+		return d
+	case shifted:
+		return s
+	}
+	return b
 }
 
 const (
@@ -22,6 +54,12 @@ const (
 
 // feed takes one byte and returns what the terminals show for it. bell is true where the person must look.
 func (k *keyEntry) feed(b byte) (echo string, bell bool) {
+	// Delete and cursor keys send digits, too, after an escape.
+	if k.state != entryText || b == 0x1b {
+		k.state = k.state.next(b)
+		return "", false
+	}
+	b = k.digit(b)
 	switch {
 	case b >= '0' && b <= '9' && !k.done():
 		k.digits += string(b)

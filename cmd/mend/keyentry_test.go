@@ -24,6 +24,10 @@ func TestKeyEntry(t *testing.T) {
 		"backspace over border":  {keys: "110011\x7f1" + typed[6:], done: true},
 		"backspace on nothing":   {keys: "\b\b" + typed, done: true},
 		"letters are ignored":    {keys: "x1y1z0011" + typed[6:], done: true},
+		"delete and cursor keys": {keys: "110011\x1b[3~\x1b[A\x1b[[A\x1bOP" + typed[6:], done: true},
+		"American with Shift":    {keys: shifted(typed, shiftedDigits), done: true},
+		"French":                 {keys: "\xc3\xa9-" + "\b\b" + french(typed), done: true},
+		"French, seen late":      {keys: "&&&&&&" + french("110011") + french(typed), done: true, bells: 2, shows: "group 1 is not valid"},
 		"unfinished":             {keys: typed[:20]},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,4 +69,29 @@ func FuzzKeyEntry(f *testing.F) {
 			}
 		}
 	})
+}
+
+// shifted replaces digits by what a keyboard sends in their place.
+func shifted(digits string, keyboard map[byte]byte) string {
+	sends := map[byte]byte{}
+	for b, d := range keyboard {
+		sends[d] = b
+	}
+	var out []byte
+	for _, d := range []byte(digits) {
+		if b, ok := sends[d]; ok {
+			d = b
+		}
+		out = append(out, d)
+	}
+	return string(out)
+}
+
+// french is the same for a French keyboard, in UTF-8. It has no dashes, for its six is one.
+func french(digits string) string {
+	var out []rune
+	for _, b := range []byte(shifted(strings.ReplaceAll(digits, "-", ""), frenchDigits)) {
+		out = append(out, rune(b))
+	}
+	return string(out)
 }

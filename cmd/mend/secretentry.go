@@ -23,6 +23,19 @@ const (
 	entryCursor            // in a sequence that a cursor or function key sends (ECMA-48)
 )
 
+// next is the state after a byte that is an escape, or comes after one.
+func (s entryState) next(b byte) entryState {
+	switch {
+	case b == 0x1b:
+		return entryEscape
+	case s == entryEscape && b == '[' || s == entryCursor && (b < 0x40 || b > 0x7e || b == '['): // "[" comes twice for the console's function keys
+		return entryCursor
+	case s == entryEscape && b == 'O': // keys in application mode
+		return entryCursor
+	}
+	return entryText
+}
+
 // maxSecret bounds what is typed.
 const maxSecret = 1024
 

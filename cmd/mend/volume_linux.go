@@ -56,6 +56,15 @@ func (v *volume) title() string {
 	return v.Name
 }
 
+// computer is the name of the machine that BitLocker was set up on, as its description begins with it.
+func (v *volume) computer() string {
+	if v.meta == nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(v.meta.Description, " ")
+	return name
+}
+
 // looksLikeData reports whether BitLocker's own description, "COMPUTER D: 7/19/2024", names a drive other
 // than C:, so that a key missing for it is no reason to stop a healed machine.
 func (v *volume) looksLikeData() bool {
