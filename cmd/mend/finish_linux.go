@@ -37,9 +37,6 @@ func (a *agent) finish(ctx context.Context, verdicts []verdict) {
 	}
 	switch action {
 	case config.Wait:
-		if !success {
-			a.con.beep()
-		}
 		a.menu(ctx, verdicts)
 	default:
 		if a.countdown(ctx, action, pause) {
