@@ -30,7 +30,7 @@ func TestDisplay(t *testing.T) {
 			m.press("s")
 			m.expect("NOT HEALED", patience)
 			m.expect("Your choice", patience)
-			m.picture(name+"-not-healed", coloured(func(r, g, _ uint32) bool { return r > 0x8000 && g < 0x6000 }))
+			m.picture(name+"-not-ok", coloured(func(r, g, _ uint32) bool { return r > 0x8000 && g < 0x6000 }))
 
 			m.press("l")
 			m.expect("This machine: ", patience)

@@ -31,7 +31,7 @@ const (
 
 // colours sets the colours that everything is drawn in from then on, also after a reset (the Linux console's ESC [ 8 ]).
 func (f Field) colours() string {
-	return map[Field]string{Plain: "\x1b[0;37;40m", Good: "\x1b[0;37;42m", Bad: "\x1b[0;37;41m"}[f] + "\x1b[8]"
+	return map[Field]string{Plain: "\x1b[0;37;40m", Good: "\x1b[0;1;37;42m", Bad: "\x1b[0;1;37;41m"}[f] + "\x1b[8]"
 }
 
 const (

@@ -94,7 +94,7 @@ func TestTooSmall(t *testing.T) {
 // TestPage keeps the page out of the part that scrolls.
 func TestPage(t *testing.T) {
 	got := Page([]string{"one", "two"}, Bad, 25)
-	if !strings.HasSuffix(got, "\x1b[3;25r\x1b[3;1H") || !strings.Contains(got, "\x1b[0;37;41m\x1b[8]\x1b[2J") {
+	if !strings.HasSuffix(got, "\x1b[3;25r\x1b[3;1H") || !strings.Contains(got, "\x1b[0;1;37;41m\x1b[8]\x1b[2J") {
 		t.Errorf("got %q", got)
 	}
 }
