@@ -192,7 +192,6 @@ func (c *console) printLine(t *terminal, line noted) {
 	switch {
 	case line.colour == "":
 	case t.pages && c.display.field != screen.Plain: // green on green says nothing
-		shown = bold + shown + plain
 	default:
 		shown = line.colour + shown + plain
 	}

@@ -35,9 +35,9 @@ func (f Field) colours() string {
 }
 
 const (
-	bold    = "\x1b[1m"
+	// Bold alone would turn bright text dull: the Linux console inverts the brightness of what is set.
 	bright  = "\x1b[1;37m"
-	reverse = "\x1b[7m"
+	current = "\x1b[0;30;47m"
 	normal  = "\x1b[0m"
 )
 
@@ -82,12 +82,12 @@ func Header(machine string, step Step, width int) []string {
 	for i, name := range stepNames {
 		switch {
 		case i == int(step):
-			steps[i] = reverse + " " + name + " " + normal
+			steps[i] = current + " " + name + " " + normal
 		default:
 			steps[i] = " " + name + " "
 		}
 	}
-	return []string{bold + cut("bootmend | "+machine, width-1) + normal, strings.Join(steps, ">")}
+	return []string{bright + cut("bootmend | "+machine, width-1) + normal, strings.Join(steps, ">")}
 }
 
 // cut shortens plain text to width columns.
@@ -119,7 +119,7 @@ func Question(k Key, width, room int) []string {
 	if code == nil || width < qrWidth+40 {
 		return nil
 	}
-	left := []string{"", bold + "This machine needs its recovery key."}
+	left := []string{"", bright + "This machine needs its recovery key."}
 	if k.Computer != "" {
 		left = append(left, "", "Computer name", bright+"    "+cut(k.Computer, 32))
 	}
@@ -191,18 +191,16 @@ var halves = map[half]string{{false, false}: " ", {true, false}: "▀", {false, 
 // small letters do not fit.
 func Result(words string, width, room int) []string {
 	var best []string
-	for _, lines := range [][]string{{words}, strings.Fields(words)} {
-		for scale := 1; ; scale++ {
-			rows := bigRows(lines, scale, width, room)
-			if rows == nil {
-				break
-			}
-			if len(rows) > len(best) {
-				best = rows
-			}
+	for scale := 1; ; scale++ {
+		rows := bigRows([]string{words}, scale, width, room)
+		if rows == nil {
+			rows = bigRows(strings.Fields(words), scale, width, room)
 		}
+		if rows == nil {
+			return best
+		}
+		best = rows
 	}
-	return best
 }
 
 // bigRows draws each line with pixels of 2*scale columns and scale rows, centred, with a free row above and below.
