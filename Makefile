@@ -18,7 +18,8 @@ TARGETS       := linux/amd64 linux/arm64 windows/amd64 darwin/arm64
 
 # What the tests check our output with, and what the benchmarks measure it against.
 TEST_PACKAGES := qemu-system-x86 ovmf dislocker cryptsetup-bin ntfs-3g xorriso mtools dosfstools gdisk fdisk busybox-static time xz-utils zstd bmap-tools tmux e2fsprogs gcc libc6-dev libhivex-bin libwin-hivex-perl age \
-  wimtools p7zip-full slapd krb5-kdc krb5-admin-server krb5-user libsasl2-modules-gssapi-mit zbar-tools wine64 gcc-mingw-w64-x86-64-win32 exfatprogs librsvg2-bin minisign
+  wimtools p7zip-full slapd krb5-kdc krb5-admin-server krb5-user libsasl2-modules-gssapi-mit zbar-tools wine64 gcc-mingw-w64-x86-64-win32 exfatprogs librsvg2-bin minisign \
+  dnsmasq-base nginx-light ipxe-qemu isc-dhcp-server kea-dhcp4-server tftp-hpa curl iproute2
 
 .PHONY: all
 all: dist/bootmend ## build dist/bootmend with its boot bundle (the default)
@@ -62,7 +63,7 @@ $(WINDOWS_AGENT): $(GO_FILES)
 .PHONY: test
 test: tools lint cross all ## run every check and test, boot tests included
 	CGO_ENABLED=1 $(GO) test -race -short ./...
-	$(GO) test -timeout 40m ./...
+	$(GO) test -timeout 55m ./...
 
 .PHONY: test-short
 test-short: ## run the tests that take less than a minute

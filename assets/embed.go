@@ -31,6 +31,8 @@ const (
 	Grub        = bundle.Grub
 	ElTorito    = bundle.ElTorito
 	BootHybrid  = bundle.BootHybrid
+	GrubNet     = bundle.GrubNet
+	GrubPXE     = bundle.GrubPXE
 	Notice      = bundle.Notice
 )
 

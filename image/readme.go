@@ -41,6 +41,26 @@ administrator.
 
 `
 
+const readmeNetworkVault = `media.img holds recovery keys, sealed. Whoever can reach the server can fetch it and try
+passphrases on it at leisure: let it be a long one, and take the folder off the server
+when the work is done.
+
+`
+
+const readmeNetwork = `bootmend: start Windows computers that restart in a loop from the network to repair them
+=========================================================================================
+
+This folder is for a boot server (TFTP, or HTTP for UEFI HTTP boot). Make it the root of
+what the server gives out: the signed GRUB asks for /grub/grub.cfg and nothing else.
+
+  PXE, UEFI x64      bootx64.efi     Secure Boot can stay on
+  PXE, BIOS          bios.0
+  UEFI HTTP boot     http://server/bootx64.efi
+
+The folder "snippets" has configurations for common servers.
+
+`
+
 const readmeEnd = `Media number: @ID@
 Licences of the programs on it: bootmend/NOTICE
 `
@@ -53,6 +73,12 @@ func readme(t *Tree, k kind) []byte {
 		text = readmeKeys + readmeText
 	case t.HasVault:
 		text = readmeText + readmeVault
+	}
+	if k == network {
+		text = readmeNetwork
+		if t.HasVault {
+			text += readmeNetworkVault
+		}
 	}
 	if k == stick {
 		text += readmeStick

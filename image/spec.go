@@ -117,6 +117,15 @@ func (s Spec) Tree(ctx context.Context) (*Tree, error) { return s.tree(ctx, disc
 // StickTree lays the files of a stick out, as Tree does.
 func (s Spec) StickTree(ctx context.Context) (*Tree, error) { return s.tree(ctx, stick) }
 
+// NetworkTree lays the files of a boot server out, as Tree does. There is no medium that the machine could look into
+// then, so what the agent reads comes as a part of the initramfs, [PathNetMedia].
+func (s Spec) NetworkTree(ctx context.Context) (*Tree, error) {
+	if s.Keys != nil {
+		return nil, errors.New("keys that are not sealed cannot go over a network, where anybody can read them: put them into a vault")
+	}
+	return s.tree(ctx, network)
+}
+
 func (s Spec) tree(ctx context.Context, k kind) (*Tree, error) {
 	if err := s.check(); err != nil {
 		return nil, err

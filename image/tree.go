@@ -20,6 +20,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/image/config"
+	"github.com/bootmend/bootmend/image/initramfs"
 	"github.com/bootmend/bootmend/remediate/trust"
 )
 
@@ -47,6 +49,15 @@ const (
 	PathReadme       = "/README.txt"
 )
 
+// Paths on a boot server. The signed GRUB looks for its configuration at this one and no other.
+const (
+	PathNetShim       = "/bootx64.efi"
+	PathNetGrub       = "/grubx64.efi" // the name that shim asks for
+	PathNetBIOS       = "/bios.0"
+	PathNetGrubConfig = "/grub/grub.cfg"
+	PathNetMedia      = "/bootmend/media.img" // a segment of the initramfs, with the files that the agent reads of media
+)
+
 // File is a file on the media.
 type File struct {
 	Path   string
@@ -68,6 +79,7 @@ type Tree struct {
 	Time       time.Time
 	HasKeys    bool // in clear text
 	HasVault   bool
+	KernelArgs string // the kernel's command line, for boot loaders other than GRUB
 	Files      []File
 	Dirs       []string // folders that are empty at first
 	BootHybrid []byte   // boot sector code for BIOS sticks
@@ -80,9 +92,16 @@ type Tree struct {
 type kind int
 
 const (
-	disc  kind = iota // an ISO 9660 image, with an EFI system partition as one of its files
-	stick             // one FAT partition
+	disc    kind = iota // an ISO 9660 image, with an EFI system partition as one of its files
+	stick               // one FAT partition
+	network             // a boot server's folder
 )
+
+// bundled is an entry of the boot bundle and where it goes.
+type bundled struct {
+	path, name string
+	packed     bool
+}
 
 func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 	hybrid, err := fs.ReadFile(s.Bundle, assets.BootHybrid)
@@ -92,13 +111,17 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, BootHybrid: hybrid}
 
 	var inputs []File
-	for _, f := range []struct {
-		path, name string
-		packed     bool
-	}{
+	chain := []bundled{
 		{PathKernel, assets.Kernel, false}, {PathModules, assets.ModulesCPIO, false}, {PathElTorito, assets.ElTorito, false},
 		{PathGrub, assets.Grub, true}, {PathShim, assets.Shim, true}, {PathNotice, assets.Notice, true},
-	} {
+	}
+	if k == network {
+		chain = []bundled{
+			{PathKernel, assets.Kernel, false}, {PathModules, assets.ModulesCPIO, false}, {PathNetBIOS, assets.GrubPXE, false},
+			{PathNetGrub, assets.GrubNet, true}, {PathNetShim, assets.Shim, true}, {PathNotice, assets.Notice, true},
+		}
+	}
+	for _, f := range chain {
 		file, err := fromBundle(s.Bundle, f.path, f.name, f.packed)
 		if err != nil {
 			return nil, err
@@ -134,8 +157,12 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		return nil, err
 	}
 	t.ID = mediaID(s, k, t.Time, inputs)
+	t.KernelArgs = s.kernelArgs() + " bootmend.media=" + t.ID
 
-	grub := FromBytes(PathGrubConfig, grubConfig(s, t.ID))
+	grub := FromBytes(PathGrubConfig, grubConfig(s, k, t.ID))
+	if k == network {
+		grub.Path = PathNetGrubConfig
+	}
 	readme := FromBytes(PathReadme, readme(t, k))
 	id := FromBytes(PathMediaID, []byte(t.ID+"\n"))
 	t.Files = []File{readme, grub}
@@ -157,17 +184,48 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 			return nil, err
 		}
 		t.Dirs = []string{PathLogs, PathKeyFolder}
+	case network:
+		var media []File
+		if inputs, media, err = netMedia(inputs, id); err != nil {
+			return nil, err
+		}
+		t.Files = append(t.Files, media...)
 	}
 	for _, f := range inputs {
 		if !slices.Contains(apart, f.Path) {
 			t.Files = append(t.Files, f)
 		}
 	}
-	t.Files = append(t.Files, id, FromBytes("/bootmend/id-"+t.ID, nil))
+	if k != network {
+		t.Files = append(t.Files, id, FromBytes("/bootmend/id-"+t.ID, nil))
+	}
 	if err := hashAll(ctx, t.Files); err != nil { // but for what has a sum of its own
 		return nil, err
 	}
 	return t, t.writeManifest()
+}
+
+// netMedia packs what the agent reads of media into a segment of the initramfs, and returns the other files apart.
+func netMedia(inputs []File, id File) (rest, media []File, err error) {
+	packed := []initramfs.File{}
+	for _, f := range append(slices.Clone(inputs), id) {
+		read := f.Path == PathConfig || f.Path == PathVault || f.Path == PathMediaID ||
+			strings.HasPrefix(f.Path, PathRules+"/") || strings.HasPrefix(f.Path, PathTrust+"/")
+		if !read {
+			rest = append(rest, f)
+			continue
+		}
+		data, err := f.content()
+		if err != nil {
+			return nil, nil, err
+		}
+		packed = append(packed, initramfs.File{Name: config.NetMediaDir + f.Path, Mode: 0o600, Data: data})
+	}
+	archive, err := initramfs.Files(packed)
+	if err != nil {
+		return nil, nil, err
+	}
+	return rest, []File{FromBytes(PathNetMedia, archive)}, nil
 }
 
 func pick(files []File, path string) File {
@@ -326,8 +384,21 @@ func mediaID(s Spec, k kind, when time.Time, inputs []File) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-func grubConfig(s Spec, id string) []byte {
-	return []byte(strings.NewReplacer("@MEDIA_ID@", id, "@KERNEL_ARGS@", s.kernelArgs()).Replace(string(s.GrubConfig)))
+// findMedia is how GRUB finds media that it was not started from as such.
+const findMedia = `# The marker's name carries the media's own number, so no other stick or disk is taken for this one. Started as
+# CD or by a BIOS, $root is the media already and nothing is searched.
+if [ ! -e /bootmend/id-@MEDIA_ID@ ]; then
+	search --no-floppy --file --set=root /bootmend/id-@MEDIA_ID@
+fi`
+
+func grubConfig(s Spec, k kind, id string) []byte {
+	find, initrd := findMedia, PathModules+" "+PathAgent
+	if k == network {
+		// The agent's segment stays the last: no uncompressed one may follow it.
+		find, initrd = "# $root is the server that this file came from.", PathModules+" "+PathNetMedia+" "+PathAgent
+	}
+	find = strings.ReplaceAll(find, "@MEDIA_ID@", id)
+	return []byte(strings.NewReplacer("@FIND_MEDIA@", find, "@INITRD@", initrd, "@MEDIA_ID@", id, "@KERNEL_ARGS@", s.kernelArgs()).Replace(string(s.GrubConfig)))
 }
 
 // SetBoot tells the tree of boot code that the maker of media lays outside of files, and brings the manifest up to

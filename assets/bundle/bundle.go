@@ -26,12 +26,14 @@ const (
 	Grub         = "efi/grubx64.efi"      // GRUB's build for CDs: reads /boot/grub/grub.cfg of its own device first
 	ElTorito     = "bios/eltorito.img"    // reads /boot/grub/grub.cfg of the device it was booted from
 	BootHybrid   = "bios/boot_hybrid.img" // 512 bytes of boot sector code for sticks
+	GrubNet      = "efi/grubnetx64.efi"   // GRUB's build for networks: reads /grub/grub.cfg of the server it was loaded from
+	GrubPXE      = "bios/pxe.img"         // the same for a BIOS, loaded by its PXE ROM
 	ManifestJSON = "manifest.json"
 	Notice       = "NOTICE"
 )
 
 // required is what must be in a bundle for it to boot anything.
-var required = []string{Kernel, ModulesCPIO, Shim, Grub, ElTorito, BootHybrid, ManifestJSON, Notice}
+var required = []string{Kernel, ModulesCPIO, Shim, Grub, ElTorito, BootHybrid, GrubNet, GrubPXE, ManifestJSON, Notice}
 
 const (
 	schema = 1

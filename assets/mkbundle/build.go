@@ -73,7 +73,11 @@ func build(ctx context.Context, a *apt, in *inputs, list []byte) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	eltorito, hybrid, tools, err := grubBIOS(ctx, a, in.pcBin)
+	grubNet, err := readFile(in.grub, "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed")
+	if err != nil {
+		return nil, err
+	}
+	bios, tools, err := grubBIOS(ctx, a, in.pcBin)
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +127,10 @@ func build(ctx context.Context, a *apt, in *inputs, list []byte) ([]byte, error)
 	w.Add(bundle.ModulesCPIO, modules, in.kernel.stanza["Package"], true)
 	w.Add(bundle.Shim, shim, in.shim.stanza["Package"], false)
 	w.Add(bundle.Grub, grub, in.grub.stanza["Package"], false)
-	w.Add(bundle.ElTorito, eltorito, in.pcBin.stanza["Package"], true)
-	w.Add(bundle.BootHybrid, hybrid, in.pcBin.stanza["Package"], true)
+	w.Add(bundle.GrubNet, grubNet, in.grub.stanza["Package"], false)
+	w.Add(bundle.ElTorito, bios.eltorito, in.pcBin.stanza["Package"], true)
+	w.Add(bundle.BootHybrid, bios.hybrid, in.pcBin.stanza["Package"], true)
+	w.Add(bundle.GrubPXE, bios.pxe, in.pcBin.stanza["Package"], true)
 	w.Add(bundle.Notice, notice(components, texts), "", false)
 	var out bytes.Buffer
 	if err := w.WriteTo(&out, m); err != nil {

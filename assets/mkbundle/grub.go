@@ -20,9 +20,14 @@ import (
 // grub-mkimage links it from the modules of grub-pc-bin. The program is downloaded too and run from the
 // cache, so nothing is installed.
 
-// biosModules is what GRUB needs to read the media and show the menu, and what the menu uses.
-var biosModules = []string{
-	"biosdisk", "part_gpt", "part_msdos", "iso9660", "fat", // the media
+// What GRUB needs to read the media, and for the network.
+var (
+	mediaModules = []string{"biosdisk", "part_gpt", "part_msdos", "iso9660", "fat"}
+	pxeModules   = []string{"pxe", "net", "tftp", "http", "biosdisk", "part_gpt", "part_msdos"} // disks: to go on to them
+)
+
+// menuModules is what it needs to show the menu, and what the menu uses.
+var menuModules = []string{
 	"normal", "configfile", "search", "search_fs_file", "search_label", "search_fs_uuid",
 	"test", "true", "echo", "sleep", "keystatus", "regexp", "loadenv", "minicmd", "ls", "cat",
 	"linux", "boot", "chain", // chain: go on to the disk's own boot sector
@@ -32,47 +37,58 @@ var biosModules = []string{
 
 const grubDir = "usr/lib/grub/i386-pc/"
 
-// grubBIOS makes the El Torito boot image and returns it with the code for the hybrid boot sector. tools
-// are the packages that it used besides grub-pc-bin.
-func grubBIOS(ctx context.Context, a *apt, pcBin *fetched) (eltorito, hybrid []byte, tools []*fetched, err error) {
+// biosImages are GRUB's images for a BIOS.
+type biosImages struct {
+	eltorito []byte // for discs and sticks
+	hybrid   []byte // boot sector code that starts it from a stick
+	pxe      []byte // for PXE ROMs
+}
+
+// grubBIOS makes GRUB's images. tools are the packages that it used besides grub-pc-bin.
+func grubBIOS(ctx context.Context, a *apt, pcBin *fetched) (images biosImages, tools []*fetched, err error) {
 	mkimage, tools, err := grubMkimage(ctx, a)
 	if err != nil {
-		return nil, nil, tools, err
+		return images, tools, err
 	}
 	work, err := os.MkdirTemp(a.dir, ".grub-")
 	if err != nil {
-		return nil, nil, tools, err
+		return images, tools, err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 
-	modules := filepath.Join(work, "i386-pc")
-	if err := os.Mkdir(modules, 0o755); err != nil {
-		return nil, nil, tools, err
+	dir := filepath.Join(work, "i386-pc")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return images, tools, err
 	}
 	if err := pcBin.Files(func(f deb.File, r io.Reader) error {
 		name, ok := strings.CutPrefix(f.Name, grubDir)
 		if !ok || f.Link != "" || strings.Contains(name, "/") {
 			return nil
 		}
-		return writeFrom(filepath.Join(modules, name), r, 0o644)
+		return writeFrom(filepath.Join(dir, name), r, 0o644)
 	}); err != nil {
-		return nil, nil, tools, err
+		return images, tools, err
 	}
-	image := filepath.Join(work, "eltorito.img")
 	// A prefix without a device is looked for on the device that the firmware booted from, and nowhere else: another
 	// stick that is plugged in can't be taken for it. An embedded configuration is not needed, and could only use
 	// the rescue parser, which knows no "if".
-	args := append([]string{"-O", "i386-pc-eltorito", "-d", modules, "-p", "/boot/grub", "-o", image}, biosModules...)
-	if err := mkimage(ctx, args...); err != nil {
-		return nil, nil, tools, err
+	link := func(format, prefix string, modules []string) ([]byte, error) {
+		image := filepath.Join(work, format+".img")
+		args := append([]string{"-O", format, "-d", dir, "-p", prefix, "-o", image}, modules...)
+		if err := mkimage(ctx, args...); err != nil {
+			return nil, err
+		}
+		return os.ReadFile(image)
 	}
-	if eltorito, err = os.ReadFile(image); err != nil {
-		return nil, nil, tools, err
+	if images.eltorito, err = link("i386-pc-eltorito", "/boot/grub", slices.Concat(mediaModules, menuModules)); err != nil {
+		return images, tools, err
 	}
-	if hybrid, err = os.ReadFile(filepath.Join(modules, "boot_hybrid.img")); err != nil {
-		return nil, nil, tools, err
+	// The prefix of the signed build for UEFI, so that both read one configuration.
+	if images.pxe, err = link("i386-pc-pxe", "/grub", slices.Concat(pxeModules, menuModules)); err != nil {
+		return images, tools, err
 	}
-	return eltorito, hybrid, tools, nil
+	images.hybrid, err = os.ReadFile(filepath.Join(dir, "boot_hybrid.img"))
+	return images, tools, err
 }
 
 // grubMkimage makes grub-mkimage ready to run, with the libraries it is linked against, all of them of

@@ -29,10 +29,10 @@ func newBuildCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
-			return usagef("build: name the kind of media: iso or usb")
+			return usagef("build: name the kind of media: iso, usb or pxe")
 		},
 	}
-	cmd.AddCommand(newBuildISOCommand(), newBuildUSBCommand())
+	cmd.AddCommand(newBuildISOCommand(), newBuildUSBCommand(), newBuildPXECommand())
 	return cmd
 }
 

@@ -96,7 +96,7 @@ what it did and restarts the machine.
 		newWizardCommand(), newBuildCommand(), newDevicesCommand(), newFlashCommand(), newVerifyCommand(),
 		newKeysCommand(), newRulesCommand(),
 		newVolumeCommand(), newRepairCommand(), newRestoreCommand(), newReportCommand(),
-		newWinPECommand(), newVersionCommand(),
+		newServeCommand(), newWinPECommand(), newVersionCommand(),
 	)
 	return cmd
 }

@@ -119,6 +119,9 @@ func (a *agent) prepare() {
 // for a moment, or patience ends. Keys are looked for in the background from the first moment on.
 func (a *agent) discover(ctx context.Context) {
 	began := time.Now()
+	if m := readNetMedia(a.boot.mediaID); m != nil {
+		a.useMedia(ctx, m)
+	}
 	for ctx.Err() == nil {
 		a.scan(ctx)
 		if a.complete(time.Since(began)) {
@@ -295,7 +298,7 @@ func (a *agent) recognise(b attach.Block) string {
 func (a *agent) useMedia(ctx context.Context, m *media) {
 	a.media, a.packs = m, m.packs
 	delete(a.disks, m.block.Disk) // a stick shows as a disk before its partition shows what it is
-	if !m.block.HardwareReadOnly {
+	if !m.network && !m.block.HardwareReadOnly {
 		a.guarded[m.block.Disk] = attach.SetReadOnly("/dev/"+m.block.Disk, false) != nil // for the log
 	}
 	for _, note := range m.notes {
@@ -303,9 +306,9 @@ func (a *agent) useMedia(ctx context.Context, m *media) {
 		a.log.Errorf("reading the media", "%s", note)
 	}
 	if m.keys.any() {
-		a.con.line("Media %s with %s", m.block.Name, &m.keys)
+		a.con.line("Media %s with %s", m, &m.keys)
 	} else {
-		a.con.line("Media %s, without recovery keys", m.block.Name)
+		a.con.line("Media %s, without recovery keys", m)
 	}
 	a.takeKeys(ctx, m.keys)
 	a.search(ctx)

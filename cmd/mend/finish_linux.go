@@ -197,6 +197,10 @@ func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 	if a.media == nil {
 		return
 	}
+	if a.media.network {
+		a.withoutNetwork(ctx, v)
+		return
+	}
 	if a.media.eject() {
 		a.con.line("The disc is ejected, so that the next start goes to Windows.")
 		return
@@ -215,6 +219,28 @@ func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 				return
 			}
 		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// withoutNetwork is the same where the network started the machine. bootmend's own boot server leaves a machine alone
+// that it has just served; with another one it comes here again and must not do so for ever.
+func (a *agent) withoutNetwork(ctx context.Context, v verdict) {
+	if v.outcome != healedBefore {
+		a.con.line("If this machine starts from the network again, choose its disk in the firmware's boot menu.")
+		return
+	}
+	a.con.note(bold, "This machine is healed, and the network has started it again. Choose its disk in the firmware's boot menu, or unplug the network cable; then press Enter to restart it.")
+	a.con.beep()
+	a.con.forget()
+	for {
+		select {
+		case b := <-a.con.keys:
+			if b == '\r' || b == '\n' {
+				return
+			}
+		case <-ctx.Done():
+			return
 		}
 	}
 }

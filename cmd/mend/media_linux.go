@@ -18,10 +18,14 @@ import (
 // media is the stick or disc that this machine was started from. It is read once and not kept open, so that it
 // may be pulled at any time.
 type media struct {
-	block  attach.Block
-	config config.Config
-	keys   keyFiles
-	packs  []*remediate.Pack
+	block attach.Block
+	// root is where its files are while they are read.
+	root string
+	// network: there is no medium, its files came with the initramfs.
+	network bool
+	config  config.Config
+	keys    keyFiles
+	packs   []*remediate.Pack
 	// badRules counts rule packs that could not be read or are not trusted: what they would have healed is not known.
 	badRules int
 	// notes are what a person should know of the media's files.
@@ -67,21 +71,43 @@ func readMedia(b attach.Block, kind disk.Kind, id string) *media {
 	if err != nil || id == "" || strings.TrimSpace(string(found)) != id {
 		return nil
 	}
-	m := &media{block: b}
+	m := &media{block: b, root: mediaDir}
 	m.read()
 	return m
+}
+
+// netMediaDir is where the initramfs of a network boot has the files of media.
+const netMediaDir = "/" + config.NetMediaDir
+
+// readNetMedia reads the files that came over the network. It returns nil where the machine was started from a medium.
+func readNetMedia(id string) *media {
+	found, err := os.ReadFile(filepath.Join(netMediaDir, "bootmend/media.id"))
+	if err != nil || id == "" || strings.TrimSpace(string(found)) != id {
+		return nil
+	}
+	m := &media{root: netMediaDir, network: true}
+	m.read()
+	return m
+}
+
+// String names the medium.
+func (m *media) String() string {
+	if m.network {
+		return "from the network"
+	}
+	return m.block.Name
 }
 
 // read takes in the media's files. What is missing or malformed is noted and has a safe default; a
 // configuration that cannot be read turns the run into a dry run, since it may have asked for one.
 func (m *media) read() {
 	var note string
-	if m.config, note = readConfig(mediaDir); note != "" {
+	if m.config, note = readConfig(m.root); note != "" {
 		m.note("%s", note)
 	}
-	m.keys = readKeyFiles(mediaDir, "the media")
+	m.keys = readKeyFiles(m.root, "the media")
 	var notes []string
-	m.packs, m.badRules, notes = readRules(mediaDir, m.config.AllowUnsignedRules)
+	m.packs, m.badRules, notes = readRules(m.root, m.config.AllowUnsignedRules)
 	m.notes = append(m.notes, notes...)
 }
 
@@ -92,7 +118,7 @@ func (m *media) note(format string, args ...any) {
 // saveLog writes the log onto the media where some part of it can be written: a stick's FAT partition with a
 // bootmend/logs folder. It returns where it went; "" where nothing can be written, which is no error for a CD.
 func (m *media) saveLog(run remediate.Run, data []byte) (string, error) {
-	if m == nil || m.block.HardwareReadOnly {
+	if m == nil || m.network || m.block.HardwareReadOnly {
 		return "", nil
 	}
 	blocks, err := attach.List()

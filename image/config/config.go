@@ -16,6 +16,9 @@ import (
 // Path is where the file lies on the media.
 const Path = "bootmend/config.yaml"
 
+// NetMediaDir is where a machine that was started over a network finds the files of media in its root file system.
+const NetMediaDir = "media"
+
 // sizeLimit bounds what Parse reads: the file is written by people and by this program, never large.
 const sizeLimit = 64 << 10
 

@@ -39,6 +39,15 @@ func (f File) record() cpio.Record {
 	return cpio.StaticRecord(f.Data, cpio.Info{Name: f.Name, Mode: cpio.S_IFREG | mode})
 }
 
+// Files returns an archive of nothing but the files and the directories that they need. Anything may follow it.
+func Files(files []File) ([]byte, error) {
+	records := make([]cpio.Record, len(files))
+	for i, f := range files {
+		records[i] = f.record()
+	}
+	return archive(records)
+}
+
 // archive writes the records sorted by name, with the directories that they need before them. Owner, time
 // and inode number are zero, so that equal input gives equal bytes.
 func archive(records []cpio.Record) ([]byte, error) {

@@ -1,0 +1,240 @@
+package boottest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The test's network: the site's DHCP server at .1, bootmend or a web server at .2.
+const (
+	siteAddress = "10.91.0.1"
+	bootAddress = "10.91.0.2"
+)
+
+// network is a bridge with a machine's port and the two servers, each in a network namespace of its own.
+type network struct {
+	t    *testing.T
+	name string // of the bridge; the others begin with it
+}
+
+func newNetwork(t *testing.T) *network {
+	t.Helper()
+	skipShort(t)
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes network namespaces")
+	}
+	n := &network{t, "bm" + strings.ToLower(rand.Text()[:6])}
+	t.Cleanup(func() {
+		for _, args := range [][]string{{"link", "del", n.name}, {"link", "del", n.tap()}, {"netns", "del", n.name + "site"}, {"netns", "del", n.name + "boot"}} {
+			_ = exec.Command("ip", args...).Run() // what was not made is not there
+		}
+	})
+	n.ip("link", "add", n.name, "type", "bridge")
+	n.ip("link", "set", n.name, "up")
+	n.ip("tuntap", "add", n.tap(), "mode", "tap")
+	n.ip("link", "set", n.tap(), "master", n.name, "up")
+	for _, end := range []struct{ space, address string }{{"site", siteAddress}, {"boot", bootAddress}} {
+		space, port := n.name+end.space, n.name+end.space[:1]
+		n.ip("netns", "add", space)
+		n.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
+		n.ip("link", "set", port, "master", n.name, "up")
+		n.ip("-n", space, "link", "set", "lo", "up")
+		n.ip("-n", space, "addr", "add", end.address+"/24", "dev", "eth0")
+		n.ip("-n", space, "link", "set", "eth0", "up")
+	}
+	return n
+}
+
+func (n *network) tap() string { return n.name + "tap" }
+
+func (n *network) ip(args ...string) {
+	n.t.Helper()
+	_, err := run(context.Background(), "ip", args...)
+	check(n.t, err)
+}
+
+// start runs a server in one of the namespaces until the test ends, and waits until it has said ready.
+func (n *network) start(space, ready, program string, args ...string) *serverOutput {
+	n.t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		if path, err = exec.LookPath("/usr/sbin/" + program); err != nil {
+			n.t.Skipf("%v: install it", err)
+		}
+	}
+	cmd := exec.Command("ip", append([]string{"netns", "exec", n.name + space, path}, args...)...)
+	out := &serverOutput{}
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = noOrphan()
+	check(n.t, cmd.Start())
+	n.t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt) // "ip netns exec" became the server
+		kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait() // ended by a signal
+		kill.Stop()
+		if n.t.Failed() || testing.Verbose() {
+			n.t.Logf("%s said:\n%s", program, out)
+		}
+	})
+	for end := time.Now().Add(time.Minute); !strings.Contains(out.String(), ready); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			n.t.Fatalf("%s has not said %q: %s", program, ready, out)
+		}
+	}
+	return out
+}
+
+// dhcp starts the site's DHCP server, which knows nothing of booting.
+func (n *network) dhcp(args ...string) *serverOutput {
+	return n.start("site", "DHCP, IP range", "dnsmasq", append([]string{"-k", "-C", "/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces",
+		"--user=root", "--pid-file=", "--log-facility=-", "--log-dhcp", "--dhcp-leasefile=" + filepath.Join(n.t.TempDir(), "leases")}, args...)...)
+}
+
+const someAddresses = "--dhcp-range=10.91.0.100,10.91.0.199,1h"
+
+// card is the machine's network card, which it starts from first. A UEFI has a driver of its own.
+func (n *network) card(firmware Firmware) []string {
+	device := "virtio-net-pci,netdev=net,bootindex=1,mac=52:54:00:02:91:01"
+	if firmware != BIOS {
+		device += ",romfile="
+	}
+	return []string{"-netdev", "tap,id=net,ifname=" + n.tap() + ",script=no,downscript=no", "-device", device}
+}
+
+// output collects what a server says.
+type serverOutput struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *serverOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *serverOutput) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// vaultFlags put a disk's key into a vault.
+func vaultFlags(t *testing.T, disk *WindowsDisk) []string {
+	t.Helper()
+	return []string{"--keys", private(t, "keys.csv", keyList(disk)), "--passphrase-file", private(t, "pass", passphrase+"\n"),
+		"--expires", "1w", quick, "--countdown", "0s"}
+}
+
+// healedByVault types the passphrase, and sees the machine healed and on its way to Windows.
+func (m machine) healedByVault(disk *WindowsDisk) {
+	m.t.Helper()
+	m.expect("Media from the network with 1 vault", patience)
+	m.expect("passphrase: ", patience)
+	m.send(passphrase + "\r")
+	m.healed()
+	m.t.Logf("healed and restarted after %s", elapsed(m.reset(patience)))
+	m.noDefect()
+	if leak := LeakedKey(disk.Password, []byte(m.Transcript())); leak != "" {
+		m.t.Errorf("the console showed %s of the recovery password", leak)
+	}
+	examine(m.t, disk, true)
+}
+
+// TestServe heals machines that "bootmend serve" starts beside a DHCP server that knows nothing of it.
+func TestServe(t *testing.T) {
+	for name, firmware := range map[string]Firmware{"secureboot": SecureBoot, "bios": BIOS} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			bootmend, err := program()
+			check(t, err)
+			n := newNetwork(t)
+			disk := newDisk(t, DiskOptions{})
+			// A ROM that takes the first offer must not get it after it has stopped waiting for others: no ping before.
+			site := n.dhcp(someAddresses, "--no-ping")
+			server := n.start("boot", "serving machines", bootmend, append([]string{"serve"}, vaultFlags(t, disk)...)...)
+			m := boot(t, Options{Firmware: firmware, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(firmware)})
+			m.healedByVault(disk)
+			m.resume()
+			m.expect(StandIn, patience)
+			for _, want := range []string{"starts over the network as 10.91.0.1", "has loaded its boot program", "starts to heal"} {
+				if !strings.Contains(server.String(), want) {
+					t.Errorf("the server has not said %q", want)
+				}
+			}
+			if firmware == BIOS && !strings.Contains(server.String(), "left alone so that it starts Windows") {
+				t.Error("the server did not let the machine go on to its disk")
+			}
+			if !strings.Contains(site.String(), "DHCPACK(eth0)") {
+				t.Error("the address was not the site's")
+			}
+		})
+	}
+}
+
+// TestServeOthers leaves a machine alone that is not in the list: it starts from its disk.
+func TestServeOthers(t *testing.T) {
+	parallel(t)
+	bootmend, err := program()
+	check(t, err)
+	n := newNetwork(t)
+	disk := newDisk(t, DiskOptions{Plain: true})
+	n.dhcp(someAddresses)
+	server := n.start("boot", "serving machines", bootmend, "serve", "--mac", "52:54:00:00:00:99")
+	m := boot(t, Options{Firmware: BIOS, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(BIOS)})
+	m.expect(StandIn, patience)
+	if !strings.Contains(server.String(), "not in the list") {
+		t.Error("the machine was not refused")
+	}
+}
+
+// TestBuildPXE gives the folder out with Debian's own servers, configured with what lies in it.
+func TestBuildPXE(t *testing.T) {
+	for name, test := range map[string]struct {
+		firmware Firmware
+		ipxe     bool
+	}{
+		"uefi":      {UEFI, false},
+		"bios":      {BIOS, false},
+		"bios-ipxe": {BIOS, true}, // QEMU's ROM is iPXE
+	} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			bootmend, err := program()
+			check(t, err)
+			n := newNetwork(t)
+			disk := newDisk(t, DiskOptions{})
+			// Not below a folder that only root may enter: dnsmasq and nginx are others.
+			parent, err := os.MkdirTemp("", "bootmend-pxe")
+			check(t, err)
+			t.Cleanup(func() { _ = os.RemoveAll(parent) })
+			check(t, os.Chmod(parent, 0o755))
+			dir := filepath.Join(parent, "boot")
+			server := siteAddress
+			if test.ipxe {
+				server = bootAddress
+			}
+			if out, err := exec.Command(bootmend, append([]string{"build", "pxe", "-o", dir, "--server", server}, vaultFlags(t, disk)...)...).CombinedOutput(); err != nil {
+				t.Fatalf("build pxe: %v: %s", err, out)
+			}
+			if test.ipxe {
+				conf := private(t, "nginx.conf", fmt.Sprintf("user root; daemon off; pid %s/nginx.pid; error_log stderr notice; events {} http { access_log off; include %s/snippets/nginx.conf; }", parent, dir))
+				n.start("boot", "start worker process", "nginx", "-c", conf)
+				n.dhcp(someAddresses, "--dhcp-boot=http://"+bootAddress+"/snippets/chain.ipxe")
+			} else {
+				n.dhcp("--conf-file=" + filepath.Join(dir, "snippets", "dnsmasq.conf"))
+			}
+			m := boot(t, Options{Firmware: test.firmware, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(test.firmware)})
+			m.healedByVault(disk)
+		})
+	}
+}

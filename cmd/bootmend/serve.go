@@ -1,0 +1,296 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	media "github.com/bootmend/bootmend/image"
+	"github.com/bootmend/bootmend/image/netboot"
+	"github.com/bootmend/bootmend/image/netboot/relay"
+	"github.com/bootmend/bootmend/image/netboot/tftp"
+)
+
+type serveOptions struct {
+	buildOptions
+	ifname  string
+	macs    []string
+	macFile string
+	again   time.Duration
+}
+
+func (o *serveOptions) AddFlags(f *pflag.FlagSet) {
+	o.buildOptions.AddFlags(f)
+	for _, name := range []string{"output", "unprotected-keys", "json"} {
+		_ = f.MarkHidden(name) // they belong to files
+	}
+	f.StringVar(&o.ifname, "interface", "", "network interface to answer on (default: the only one with an address)")
+	f.StringSliceVar(&o.macs, "mac", nil, "serve only the machines with these addresses (may be repeated)")
+	f.StringVar(&o.macFile, "mac-file", "", "serve only the machines whose addresses are in this file, one a line")
+	f.DurationVar(&o.again, "bios-again", 10*time.Minute, "how long a machine with a BIOS is left alone after it was served, so that it goes on to Windows")
+}
+
+func newServeCommand() *cobra.Command {
+	var opts serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Start the machines of a network over the network, to heal them",
+		Long: `Serve what "bootmend build pxe" builds, from memory, to the machines of a network: by TFTP and HTTP, and
+by adding the boot program to what the network's own DHCP server answers them. That one stays as it is
+and goes on handing out the addresses; this program has none to give. It serves UEFI (PXE and HTTP boot,
+Secure Boot left on) and BIOS.
+
+Start the machines over the network, mostly with F12: they heal themselves and go on to Windows. A
+machine with a BIOS cannot be told to do that, so it is left alone for --bios-again after it was served.
+
+It answers on one interface, on UDP ports 67 and 69 and TCP port 80, which takes administrator rights.
+--mac limits whose question is answered; who asks for a file by its name gets it, so that keys are
+served only in a vault, whose passphrase is asked for at each machine.
+
+Stop it with Ctrl-C.
+` + exitHelp,
+		Example: `  sudo bootmend serve
+  sudo bootmend serve --interface eth0 --keys BitLockerKeys.csv --expires 1d
+  sudo bootmend serve --mac 52:54:00:12:34:56 --dry-run-media`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.output != "" || opts.json {
+				return usagef("serve: writes no file; \"bootmend build pxe\" does")
+			}
+			if opts.unprotectedKeys {
+				return usagef("serve: --unprotected-keys: anybody on the network could read them; leave it out, and the keys go into a vault")
+			}
+			return runServe(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts)
+		},
+	}
+	opts.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) error {
+	address, ifname, err := serverAddress(opts.ifname)
+	if err != nil {
+		return err
+	}
+	allow, err := opts.limits()
+	if err != nil {
+		return err
+	}
+	spec, err := opts.spec(ctx, messages)
+	if err != nil {
+		return err
+	}
+	files, err := netboot.Load(ctx, spec)
+	if err != nil {
+		return err
+	}
+	return (&bootServer{
+		files: files, address: address, ifname: ifname, allow: allow,
+		turns: relay.Turns{Pause: opts.again}, lines: lineWriter{w: out},
+	}).serve(ctx)
+}
+
+// serverAddress is the IPv4 address of an interface, or of the only one that has any.
+func serverAddress(want string) (netip.Addr, string, error) {
+	list, err := net.Interfaces()
+	if err != nil {
+		return netip.Addr{}, "", err
+	}
+	var found []string
+	var address netip.Addr
+	for _, i := range list {
+		if want != "" && i.Name != want || want == "" && i.Flags&net.FlagLoopback != 0 || i.Flags&net.FlagUp == 0 {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			return netip.Addr{}, "", fmt.Errorf("interface %s: %w", i.Name, err)
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLinkLocalUnicast() {
+				found, address = append(found, i.Name), p.Addr()
+				break
+			}
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return address, found[0], nil
+	case want != "":
+		return address, "", withHint(fmt.Errorf("interface %s is not there, not up, or has no IPv4 address", want), "\"ip address\" or \"ipconfig\" lists the interfaces")
+	case len(found) == 0:
+		return address, "", withHint(errors.New("no network interface of this computer has an IPv4 address"), "plug it into the network of the machines")
+	}
+	return address, "", withHint(fmt.Errorf("this computer is in several networks: %s", strings.Join(found, ", ")), "choose one with --interface")
+}
+
+// limits are --mac and --mac-file.
+func (o *serveOptions) limits() (func(relay.Machine) bool, error) {
+	macs := map[string]bool{}
+	add := func(text, where string) error {
+		mac, err := net.ParseMAC(text)
+		if err != nil || len(mac) != 6 {
+			return &usageError{fmt.Errorf("%s: %q is not an address such as 52:54:00:12:34:56", where, text)}
+		}
+		macs[mac.String()] = true
+		return nil
+	}
+	for _, text := range o.macs {
+		if err := add(text, "--mac"); err != nil {
+			return nil, err
+		}
+	}
+	if o.macFile != "" {
+		f, err := os.Open(o.macFile)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // read only
+		lines := bufio.NewScanner(f)
+		for n := 1; lines.Scan(); n++ {
+			text, _, _ := strings.Cut(lines.Text(), "#")
+			if text = strings.TrimSpace(text); text == "" {
+				continue
+			}
+			if err := add(text, fmt.Sprintf("%s line %d", o.macFile, n)); err != nil {
+				return nil, err
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.macFile, err)
+		}
+		if len(macs) == 0 {
+			return nil, withHint(fmt.Errorf("%s names no machine, so that none would be served", o.macFile), "leave --mac-file out to serve all")
+		}
+	}
+	return func(m relay.Machine) bool { return len(macs) == 0 || macs[m.MAC.String()] }, nil
+}
+
+// bootServer is the three servers that start machines.
+type bootServer struct {
+	files   *netboot.Files
+	address netip.Addr
+	ifname  string
+	allow   func(relay.Machine) bool
+	turns   relay.Turns
+	lines   lineWriter
+}
+
+// serve runs until ctx ends, or one of the servers cannot go on.
+func (s *bootServer) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ip := net.IP(s.address.AsSlice())
+	files, err := net.ListenUDP("udp4", &net.UDPAddr{IP: ip, Port: 69})
+	if err != nil {
+		return explainPort(err, "TFTP")
+	}
+	defer func() { _ = files.Close() }() // whoever serves on it has closed it already
+	web, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: ip, Port: 80})
+	if err != nil {
+		return explainPort(err, "HTTP")
+	}
+	defer func() { _ = web.Close() }()
+	pages := &http.Server{
+		Handler:           s.files.Handler(func(r *http.Request, path string) { s.fetched(r.RemoteAddr, path) }),
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 15 * time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	errs := make(chan error, 3)
+	go func() { errs <- s.tftp().Serve(ctx, files) }()
+	go func() { errs <- pages.Serve(web) }()
+	go func() { errs <- explainPort(s.dhcp().Serve(ctx, s.ifname), "DHCP") }()
+	s.lines.printf("serving machines on %s as %s, %d MiB, media number %s; stop with Ctrl-C", s.ifname, s.address, s.files.Size()>>20, s.files.ID)
+	select {
+	case err = <-errs:
+	case <-ctx.Done():
+		err = nil // asked to stop
+	}
+	cancel()
+	_ = pages.Close() // nothing that a client holds is of worth: it asks again
+	return err
+}
+
+func explainPort(err error, what string) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return withHint(fmt.Errorf("%s: %w", what, err), "run it as administrator: with sudo, or from an elevated prompt")
+	case err != nil:
+		return withHint(fmt.Errorf("%s: %w", what, err), "if another boot server runs on this computer, stop it")
+	}
+	return nil
+}
+
+func (s *bootServer) tftp() *tftp.Server {
+	return &tftp.Server{
+		Open: func(name string, _ netip.Addr) ([]byte, error) { return s.files.Get(name) },
+		Done: func(name string, client netip.Addr, err error) {
+			if err == nil {
+				s.fetched(client.String(), name)
+			}
+		},
+	}
+}
+
+func (s *bootServer) dhcp() *relay.Server {
+	return &relay.Server{
+		Address: s.address,
+		Files: map[relay.Arch]string{
+			relay.BIOS:     strings.TrimPrefix(media.PathNetBIOS, "/"),
+			relay.UEFI:     strings.TrimPrefix(media.PathNetShim, "/"),
+			relay.UEFIHTTP: "http://" + s.address.String() + media.PathNetShim,
+		},
+		Allow: func(m relay.Machine) bool {
+			switch {
+			case !s.allow(m):
+				s.lines.printf("%s asks (%s): not in the list, left alone", m.MAC, m.Arch)
+				return false
+			case m.Arch == relay.BIOS && s.turns.Had(m.MAC, time.Now()):
+				s.lines.printf("%s asks (%s): was served a short while ago, left alone so that it starts Windows", m.MAC, m.Arch)
+				return false
+			}
+			return true
+		},
+		Offered: func(m relay.Machine, address net.IP) {
+			s.turns.Begin(m.MAC, time.Now())
+			s.lines.printf("%s (%s) starts over the network as %s", m.MAC, m.Arch, address)
+		},
+	}
+}
+
+// fetched tells of the stages that a person waits for: the first file and the last one.
+func (s *bootServer) fetched(client, name string) {
+	if host, _, err := net.SplitHostPort(client); err == nil {
+		client = host
+	}
+	switch "/" + strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/") {
+	case media.PathNetShim, media.PathNetBIOS:
+		s.lines.printf("%s has loaded its boot program", client)
+	case media.PathAgent:
+		s.lines.printf("%s has loaded everything and starts to heal", client)
+	}
+}
+
+// lineWriter writes whole lines from several goroutines, each with the time.
+type lineWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lineWriter) printf(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = fmt.Fprintf(l.w, time.Now().Format("15:04:05 ")+format+"\n", args...) // a terminal that is gone stops no server
+}

@@ -1,0 +1,32 @@
+package netboot
+
+import (
+	"bytes"
+	"net/http"
+	"time"
+)
+
+// Handler gives the files out over HTTP, ranges of them too. served is told of what a client has
+// got; it may be nil.
+func (f *Files) Handler(served func(r *http.Request, path string)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "this server only gives files out", http.StatusMethodNotAllowed)
+			return
+		}
+		data, err := f.Get(r.URL.Path)
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		// The number changes with the content.
+		w.Header().Set("ETag", `"`+f.ID+`"`)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+		if served != nil && r.Method == http.MethodGet && r.Context().Err() == nil {
+			served(r, r.URL.Path)
+		}
+	})
+}

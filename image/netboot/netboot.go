@@ -1,0 +1,190 @@
+// Package netboot makes the folder of a boot server: shim, the network builds of GRUB, kernel and initramfs, and
+// configurations to paste into the servers that a site has.
+//
+// [Write] makes the folder, [Load] the same in memory, for a server of our own. The servers are packages tftp and
+// proxydhcp.
+//
+// The names are not free: shim asks for grubx64.efi beside itself, and the signed GRUB for /grub/grub.cfg of the server
+// that it came from, so that the folder must be the root of what the server gives out.
+package netboot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	media "github.com/bootmend/bootmend/image"
+)
+
+// Info says what Write made.
+type Info struct {
+	Path    string `json:"path"`
+	Size    int64  `json:"size"`
+	MediaID string `json:"media_id"`
+	Files   int    `json:"files"`
+	// HasVault is set where sealed recovery keys are among the files.
+	HasVault bool `json:"has_vault"`
+}
+
+// ErrNotOurs is the refusal to replace a folder that holds anything else.
+var ErrNotOurs = errors.New("there is a folder with other files")
+
+// Write makes the folder dir, with snippets that name server. It appears whole or not at all; a folder that Write made
+// before is replaced. progress may be nil.
+func Write(ctx context.Context, dir string, spec media.Spec, server netip.Addr, progress func(done, total int64)) (Info, error) {
+	dir = filepath.Clean(dir)
+	if err := replaceable(dir); err != nil {
+		return Info{}, err
+	}
+	tree, err := spec.NetworkTree(ctx)
+	if err != nil {
+		return Info{}, fmt.Errorf("%s: %w", dir, err)
+	}
+	snippets, err := snippets(dir, server, tree.KernelArgs)
+	if err != nil {
+		return Info{}, err
+	}
+	files := slices.Concat(tree.Files, snippets)
+	info := Info{Path: dir, MediaID: tree.ID, Files: len(files), HasVault: tree.HasVault}
+	for _, f := range files {
+		info.Size += f.Size
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*.part")
+	if err != nil {
+		return Info{}, fmt.Errorf("%s: cannot be created: %w: choose a folder that exists and that you may write to", dir, reason(err))
+	}
+	defer func() { _ = os.RemoveAll(temp) }() // gone already if all went well
+	var done int64
+	for _, f := range files {
+		if err := writeFile(ctx, temp, f); err != nil {
+			return Info{}, fmt.Errorf("%s: %w", dir, err)
+		}
+		if done += f.Size; progress != nil {
+			progress(done, info.Size)
+		}
+	}
+	// Boot servers run as users of their own.
+	if err := os.Chmod(temp, 0o755); err != nil {
+		return Info{}, err
+	}
+	return info, replace(temp, dir)
+}
+
+func reason(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// replaceable refuses to let anything be lost that did not come from here.
+func replaceable(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: cannot be a folder: %w", dir, reason(err))
+	}
+	if _, err := os.Stat(filepath.Join(dir, media.PathManifest)); err != nil {
+		return fmt.Errorf("%s: %w: name a new one", dir, ErrNotOurs)
+	}
+	return nil
+}
+
+// replace gives the finished folder its name. What had it before is kept until then.
+func replace(temp, dir string) error {
+	old := temp + ".old"
+	switch err := os.Rename(dir, old); {
+	case errors.Is(err, fs.ErrNotExist):
+		return os.Rename(temp, dir)
+	case err != nil:
+		return err
+	}
+	if err := os.Rename(temp, dir); err != nil {
+		return errors.Join(err, os.Rename(old, dir))
+	}
+	return os.RemoveAll(old)
+}
+
+func writeFile(ctx context.Context, root string, f media.File) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("stopped, nothing was left behind: %w", err)
+	}
+	name := filepath.Join(root, filepath.FromSlash(f.Path))
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	r, err := f.Open()
+	if err != nil {
+		return fmt.Errorf("file %s: %w", f.Path, err)
+	}
+	defer func() { _ = r.Close() }() // read only: nothing is lost
+	w, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	if err == nil {
+		err = w.Sync()
+	}
+	return errors.Join(err, w.Close())
+}
+
+// Files are the files of a boot server in memory, by path.
+type Files struct {
+	ID       string // the media's number
+	HasVault bool
+	content  map[string][]byte
+}
+
+// Load makes the files of a spec in memory.
+func Load(ctx context.Context, spec media.Spec) (*Files, error) {
+	tree, err := spec.NetworkTree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files := &Files{ID: tree.ID, HasVault: tree.HasVault, content: map[string][]byte{}}
+	for _, f := range tree.Files {
+		r, err := f.Open()
+		if err != nil {
+			return nil, fmt.Errorf("file %s: %w", f.Path, err)
+		}
+		data := bytes.NewBuffer(make([]byte, 0, f.Size+bytes.MinRead))
+		_, err = data.ReadFrom(r)
+		_ = r.Close() // read only: nothing is lost
+		if err != nil {
+			return nil, fmt.Errorf("file %s: %w", f.Path, err)
+		}
+		files.content[f.Path] = data.Bytes()
+	}
+	return files, nil
+}
+
+// Size is that of all files.
+func (f *Files) Size() (n int64) {
+	for _, data := range f.content {
+		n += int64(len(data))
+	}
+	return n
+}
+
+// Get returns the content of a file, which the caller must not change. Firmware asks for names with slashes of either
+// kind, one, two or none of them in front. Whatever else a name holds, it can only find what is in memory.
+func (f *Files) Get(name string) ([]byte, error) {
+	name = strings.ReplaceAll(name, `\`, "/")
+	data, ok := f.content["/"+strings.TrimLeft(name, "/")]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return data, nil
+}

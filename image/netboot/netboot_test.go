@@ -1,0 +1,205 @@
+package netboot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/bootmend/bootmend/assets"
+	media "github.com/bootmend/bootmend/image"
+)
+
+func testSpec() media.Spec {
+	bundle := fstest.MapFS{}
+	for _, name := range []string{assets.Kernel, assets.ModulesCPIO, assets.Shim, assets.Grub, assets.ElTorito, assets.BootHybrid, assets.GrubNet, assets.GrubPXE, assets.Notice} {
+		bundle[name] = &fstest.MapFile{Data: []byte("content of " + name)}
+	}
+	return media.Spec{
+		Bundle: bundle, GrubConfig: assets.GrubConfig, Agent: media.FromBytes("", []byte("agent")), Config: []byte("countdown: 5s\n"),
+		Rules: []media.RulePack{{Name: "pack", Data: []byte("rules")}}, Vault: []byte("sealed"), Time: time.Unix(1721365740, 0),
+	}
+}
+
+var server = netip.MustParseAddr("192.0.2.10")
+
+func load(t *testing.T) *Files {
+	t.Helper()
+	files, err := Load(context.Background(), testSpec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestWrite(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "boot")
+	for range 2 { // the second replaces the first
+		info, err := Write(context.Background(), dir, testSpec(), server, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !info.HasVault || info.MediaID == "" {
+			t.Errorf("%+v", info)
+		}
+	}
+	inMemory := load(t)
+	for name, data := range inMemory.content {
+		got, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	cfg := string(inMemory.content["/grub/grub.cfg"])
+	for _, want := range []string{"initrd /bootmend/modules.img /bootmend/media.img /bootmend/agent.img", "bootmend.media=" + inMemory.ID} {
+		if !strings.Contains(cfg, want) {
+			t.Errorf("no %q in\n%s", want, cfg)
+		}
+	}
+	if strings.Contains(cfg, "@") || strings.Contains(cfg, "search") {
+		t.Errorf("not for a network:\n%s", cfg)
+	}
+	archive := inMemory.content["/bootmend/media.img"]
+	for _, want := range []string{"media/bootmend/config.yaml", "media/bootmend/keys.age", "media/bootmend/media.id", "media/bootmend/rules/01-pack.yaml"} {
+		if !bytes.Contains(archive, []byte(want+"\x00")) {
+			t.Errorf("no %s in media.img", want)
+		}
+	}
+	if len(archive)%512 != 0 {
+		t.Error("media.img does not end where another segment may begin")
+	}
+	left, err := os.ReadDir(filepath.Dir(dir))
+	if err != nil || len(left) != 1 {
+		t.Errorf("beside the folder: %v, %v", left, err)
+	}
+}
+
+func TestWriteRefusals(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "thesis.txt"), []byte("years of work"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Write(context.Background(), dir, testSpec(), server, nil); !errors.Is(err, ErrNotOurs) {
+		t.Errorf("a folder with other files: %v", err)
+	}
+	spec := testSpec()
+	spec.Keys = media.Keys("KeyID,RecoveryKey\n")
+	if _, err := Load(context.Background(), spec); err == nil || !strings.Contains(err.Error(), "vault") {
+		t.Errorf("keys that are not sealed: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	parent := t.TempDir()
+	if _, err := Write(ctx, filepath.Join(parent, "boot"), testSpec(), server, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped: %v", err)
+	}
+	if left, _ := os.ReadDir(parent); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestGet asks as firmware does, and as an attacker does.
+func TestGet(t *testing.T) {
+	files := load(t)
+	for _, name := range []string{"bootx64.efi", "/bootx64.efi", "//bootx64.efi", `\bootx64.efi`, `bootmend\vmlinuz`} {
+		if _, err := files.Get(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"", "/", "..", "../../etc/passwd", `..\..\etc\passwd`, "/bootmend", "/bootmend/", "bootmend/../../etc/passwd", "/etc/passwd", "bootx64.efi\x00"} {
+		if data, err := files.Get(name); err == nil {
+			t.Errorf("%q gave %d bytes", name, len(data))
+		}
+	}
+}
+
+func TestHandler(t *testing.T) {
+	s := httptest.NewServer(load(t).Handler(nil))
+	defer s.Close()
+	for name, test := range map[string]struct {
+		method, path, ranges string
+		status               int
+		body                 string
+	}{
+		"whole":       {"GET", "/bootx64.efi", "", 200, "content of " + assets.Shim},
+		"part":        {"GET", "/bootx64.efi", "bytes=3-5", 206, "ten"},
+		"end":         {"GET", "/bootx64.efi", "bytes=-3", 206, "efi"},
+		"beyond":      {"GET", "/bootx64.efi", "bytes=5000-", 416, ""},
+		"head":        {"HEAD", "/grubx64.efi", "", 200, ""},
+		"none":        {"GET", "/other", "", 404, ""},
+		"a folder":    {"GET", "/bootmend/", "", 404, ""},
+		"a way up":    {"GET", "/../../../../etc/passwd", "", 404, ""},
+		"a hidden up": {"GET", "/%2e%2e/%2e%2e/etc/passwd", "", 404, ""},
+		"writing":     {"PUT", "/bootx64.efi", "", 405, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			request, err := http.NewRequestWithContext(context.Background(), test.method, s.URL+test.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.ranges != "" {
+				request.Header.Set("Range", test.ranges)
+			}
+			answer, err := http.DefaultTransport.RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = answer.Body.Close() }()
+			body, err := io.ReadAll(answer.Body)
+			if err != nil || answer.StatusCode != test.status || test.status < 400 && string(body) != test.body {
+				t.Errorf("%s with %q, %v", answer.Status, body, err)
+			}
+		})
+	}
+}
+
+// TestSnippets lets each server that there is on this computer read its configuration.
+func TestSnippets(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "boot")
+	if _, err := Write(context.Background(), dir, testSpec(), server, nil); err != nil {
+		t.Fatal(err)
+	}
+	in := func(name string) string { return filepath.Join(dir, "snippets", name) }
+	nginx := filepath.Join(t.TempDir(), "nginx.conf")
+	if err := os.WriteFile(nginx, []byte("pid "+nginx+".pid; error_log stderr; events {} http { access_log off; include "+in("nginx.conf")+"; }"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// An address that every computer has, since nginx looks.
+	data, err := os.ReadFile(in("nginx.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(in("nginx.conf"), bytes.Replace(data, []byte("192.0.2.10:80"), []byte("127.0.0.1:18080"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"dnsmasq":   {"dnsmasq", "--test", "-C", in("dnsmasq.conf")},
+		"ISC":       {"dhcpd", "-t", "-cf", in("dhcpd.conf")},
+		"Kea":       {"kea-dhcp4", "-t", in("kea-dhcp4.json")},
+		"nginx":     {"nginx", "-t", "-c", nginx},
+		"tftpd-hpa": {"sh", "-n", in("tftpd-hpa")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, err := exec.LookPath(args[0])
+			if err != nil {
+				path, err = exec.LookPath("/usr/sbin/" + args[0])
+			}
+			if err != nil {
+				t.Skipf("%v: install it", err)
+			}
+			if out, err := exec.Command(path, args[1:]...).CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+}

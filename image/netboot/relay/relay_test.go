@@ -1,0 +1,205 @@
+package relay
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
+)
+
+var (
+	mac      = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
+	ours     = net.IPv4(192, 0, 2, 10)
+	site     = net.IPv4(192, 0, 2, 1)
+	now      = time.Date(2024, 7, 19, 5, 27, 0, 0, time.UTC)
+	machines = map[Arch]string{BIOS: "bios.0", UEFI: "bootx64.efi", UEFIHTTP: "http://192.0.2.10/bootx64.efi"}
+)
+
+func newServer() *Server { return &Server{Address: netip.MustParseAddr("192.0.2.10"), Files: machines} }
+
+// discover is the question of a machine.
+func discover(t testing.TB, class string, arch iana.Arch, change ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
+	t.Helper()
+	p, err := dhcpv4.NewDiscovery(mac, append([]dhcpv4.Modifier{
+		dhcpv4.WithOption(dhcpv4.OptClassIdentifier(class)), dhcpv4.WithOption(dhcpv4.OptClientArch(arch)),
+		dhcpv4.WithGeneric(dhcpv4.OptionClientMachineIdentifier, make([]byte, 17)),
+	}, change...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// pass sends a packet through the server and reads what comes out.
+func pass(t *testing.T, s *Server, p *dhcpv4.DHCPv4, port int) *dhcpv4.DHCPv4 {
+	t.Helper()
+	out, to := s.handle(p.ToBytes(), now)
+	if out == nil {
+		return nil
+	}
+	if to != port {
+		t.Errorf("sent to port %d, want %d", to, port)
+	}
+	q, err := dhcpv4.FromBytes(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// answer is what the site's DHCP server says to a packet that was passed on.
+func answer(t *testing.T, asked *dhcpv4.DHCPv4, kind dhcpv4.MessageType) *dhcpv4.DHCPv4 {
+	t.Helper()
+	p, err := dhcpv4.NewReplyFromRequest(asked, dhcpv4.WithMessageType(kind), dhcpv4.WithYourIP(net.IPv4(192, 0, 2, 55)),
+		dhcpv4.WithServerIP(site), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(site)), dhcpv4.WithLeaseTime(3600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestConversation starts a machine of each kind: the address is the site's, the rest ours.
+func TestConversation(t *testing.T) {
+	for name, test := range map[string]struct {
+		class string
+		arch  iana.Arch
+		file  string
+	}{
+		"BIOS":             {"PXEClient:Arch:00000:UNDI:002001", iana.INTEL_X86PC, "bios.0"},
+		"UEFI":             {"PXEClient:Arch:00007:UNDI:003001", iana.EFI_X86_64, "bootx64.efi"},
+		"UEFI, old number": {"PXEClient:Arch:00009:UNDI:003001", iana.EFI_BC, "bootx64.efi"},
+		"UEFI HTTP":        {"HTTPClient:Arch:00016:UNDI:003001", iana.EFI_X86_64_HTTP, "http://192.0.2.10/bootx64.efi"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer()
+			var started net.IP
+			s.Offered = func(_ Machine, address net.IP) { started = address }
+			asked := discover(t, test.class, test.arch)
+			relayed := pass(t, s, asked, 67)
+			if relayed == nil || !relayed.GatewayIPAddr.Equal(ours) || relayed.HopCount != 1 {
+				t.Fatalf("passed on as %v", relayed)
+			}
+			offer := pass(t, s, answer(t, relayed, dhcpv4.MessageTypeOffer), 68)
+			request, err := dhcpv4.NewRequestFromOffer(offer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			relayed = pass(t, s, request, 67)
+			if relayed == nil || !relayed.ServerIdentifier().Equal(site) {
+				t.Fatalf("the request was passed on as %v", relayed)
+			}
+			ack := pass(t, s, answer(t, relayed, dhcpv4.MessageTypeAck), 68)
+			for _, p := range []*dhcpv4.DHCPv4{offer, ack} {
+				if !p.YourIPAddr.Equal(net.IPv4(192, 0, 2, 55)) || !p.ServerIPAddr.Equal(ours) || !p.ServerIdentifier().Equal(ours) ||
+					!p.GatewayIPAddr.IsUnspecified() || p.BootFileName != test.file || p.BootFileNameOption() != test.file || p.ClassIdentifier() != test.class[:len(p.ClassIdentifier())] {
+					t.Errorf("the machine was told\n%s", p.Summary())
+				}
+			}
+			if !started.Equal(net.IPv4(192, 0, 2, 55)) {
+				t.Errorf("told of %v", started)
+			}
+		})
+	}
+}
+
+// TestLeftAlone has packets that nobody must hear of again.
+func TestLeftAlone(t *testing.T) {
+	uefi := func(change ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
+		return discover(t, "PXEClient", iana.EFI_X86_64, change...)
+	}
+	plain, err := dhcpv4.NewDiscovery(mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := uefi(dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ours)))
+	stray := answer(t, uefi(), dhcpv4.MessageTypeOffer)
+	stray.GatewayIPAddr = ours
+	for name, p := range map[string]*dhcpv4.DHCPv4{
+		"a computer that runs":               plain,
+		"another processor":                  discover(t, "PXEClient", iana.EFI_ARM64),
+		"HTTP boot of a PXE client":          discover(t, "PXEClient", iana.EFI_X86_64_HTTP),
+		"our own, come back":                 uefi(dhcpv4.WithGatewayIP(ours)),
+		"from another relay":                 uefi(dhcpv4.WithGatewayIP(net.IPv4(198, 51, 100, 1))),
+		"in a circle":                        uefi(func(d *dhcpv4.DHCPv4) { d.HopCount = maxHops }),
+		"a request that nothing came before": request,
+		"an offer that nobody asked for":     stray,
+		"an inform":                          uefi(dhcpv4.WithMessageType(dhcpv4.MessageTypeInform)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if out, _ := newServer().handle(p.ToBytes(), now); out != nil {
+				t.Errorf("%x was sent", out)
+			}
+		})
+	}
+}
+
+func TestNotAllowed(t *testing.T) {
+	s := newServer()
+	s.Allow = func(m Machine) bool { return m.MAC.String() != mac.String() }
+	if out, _ := s.handle(discover(t, "PXEClient", iana.EFI_X86_64).ToBytes(), now); out != nil {
+		t.Error("a machine that is not in the list was served")
+	}
+}
+
+// TestOtherServer has a machine that takes the DHCP server's own offer: its request is none of ours.
+func TestOtherServer(t *testing.T) {
+	s := newServer()
+	relayed := pass(t, s, discover(t, "PXEClient", iana.EFI_X86_64), 67)
+	pass(t, s, answer(t, relayed, dhcpv4.MessageTypeOffer), 68)
+	direct := answer(t, relayed, dhcpv4.MessageTypeOffer)
+	direct.GatewayIPAddr = net.IPv4zero
+	request, err := dhcpv4.NewRequestFromOffer(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := s.handle(request.ToBytes(), now); out != nil {
+		t.Error("the request to another server was passed on")
+	}
+}
+
+// TestFlood remembers no more than it may, and forgets in time.
+func TestFlood(t *testing.T) {
+	s := newServer()
+	for i := range maxPending + 100 {
+		p := discover(t, "PXEClient", iana.EFI_X86_64)
+		p.ClientHWAddr = net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}
+		s.handle(p.ToBytes(), now)
+	}
+	if len(s.pending) != maxPending {
+		t.Errorf("%d questions are remembered", len(s.pending))
+	}
+	if out, _ := s.handle(discover(t, "PXEClient", iana.EFI_X86_64).ToBytes(), now.Add(2*patience)); out == nil {
+		t.Error("nobody is served after a flood")
+	}
+}
+
+func TestTurns(t *testing.T) {
+	turns := Turns{Pause: 10 * time.Minute}
+	if turns.Had(mac, now) {
+		t.Error("had a turn before any")
+	}
+	turns.Begin(mac, now)
+	for after, want := range map[time.Duration]bool{0: true, 9 * time.Minute: true, 10 * time.Minute: false} {
+		if turns.Had(mac, now.Add(after)) != want {
+			t.Errorf("after %v: %v", after, !want)
+		}
+	}
+}
+
+func FuzzHandle(f *testing.F) {
+	f.Add(discover(f, "PXEClient:Arch:00007", iana.EFI_X86_64).ToBytes())
+	f.Add(discover(f, "HTTPClient:Arch:00016", iana.EFI_X86_64_HTTP).ToBytes())
+	f.Fuzz(func(t *testing.T, p []byte) {
+		out, port := newServer().handle(p, now)
+		if out == nil {
+			return
+		}
+		q, err := dhcpv4.FromBytes(out)
+		if err != nil || port != portServer || !q.GatewayIPAddr.Equal(ours) {
+			t.Errorf("%x became %x to port %d, %v", p, out, port, err)
+		}
+	})
+}
