@@ -73,6 +73,32 @@ func (c *Console) tail(n int) string {
 	return text[max(0, len(text)-n):]
 }
 
+// length of what has come.
+func (c *Console) length() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.Len()
+}
+
+// awaitOutput waits until the text is longer than it was, the line dies or the time is over.
+func (c *Console) awaitOutput(length int, timeout time.Duration) {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		grown, more := c.text.Len() > length || c.eof != nil, c.more
+		c.mu.Unlock()
+		if grown {
+			return
+		}
+		select {
+		case <-more:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
 // Expect waits for the first match behind the previous one and returns it with its groups. It fails at once when the
 // kernel panics or the line dies.
 func (c *Console) Expect(pattern string, timeout time.Duration) ([]string, error) {

@@ -50,6 +50,9 @@ func boot(t *testing.T, o Options) machine {
 				t.Log("screenshot:", err)
 			}
 		}
+		if t.Failed() {
+			t.Logf("machine: %s", m.Status())
+		}
 		m.Close()
 		if t.Failed() || testing.Verbose() {
 			t.Logf("console:\n%s", m.Transcript())

@@ -270,40 +270,25 @@ func (m *Machine) waitEnd(timeout time.Duration) (qmpEvent, error) {
 
 // Resume lets the machine come up again after a reset.
 func (m *Machine) Resume() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	// Otherwise QEMU would take our own reset, too, as a reason to stop.
 	if err := m.qmp.run(ctx, "set-action", map[string]any{"reboot": "reset"}); err != nil {
 		return err
 	}
+	said := m.length()
 	if err := m.qmp.run(ctx, "system_reset", nil); err != nil {
 		return err
 	}
 	if err := m.cont(ctx); err != nil {
 		return err
 	}
+	// SeaBIOS resets the machine by itself at each start but the first, since its copy in memory is used up, and may do
+	// so more than once. It is done with that when anything is seen on the console.
 	if m.options.Firmware == BIOS {
-		m.awaitSecondReset()
+		m.awaitOutput(said, time.Minute)
 	}
 	return m.qmp.run(ctx, "set-action", map[string]any{"reboot": "shutdown"})
-}
-
-// awaitSecondReset lets SeaBIOS reset the machine once more, as it does at each reset but the first, since its copy in
-// memory is used up.
-func (m *Machine) awaitSecondReset() {
-	timeout := time.After(10 * time.Second)
-	for {
-		select {
-		case event := <-m.qmp.events:
-			if event.Event == "RESET" && event.Data.Guest {
-				return
-			}
-		case <-m.ended:
-			return
-		case <-timeout:
-			return
-		}
-	}
 }
 
 // cont sets the clock going. QEMU resets when it comes to it, and refuses to go on before.
@@ -316,6 +301,19 @@ func (m *Machine) cont(ctx context.Context) error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// Status is QEMU's word for what the machine is doing: running, shutdown, paused.
+func (m *Machine) Status() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var answer struct {
+		Status string `json:"status"`
+	}
+	if err := m.qmp.ask(ctx, "query-status", nil, &answer); err != nil {
+		return err.Error()
+	}
+	return answer.Status
 }
 
 // PullMedia takes the disc out of its drive or the stick out of its port.
