@@ -50,11 +50,12 @@ when the work is done.
 const readmeNetwork = `bootmend: start Windows computers that restart in a loop from the network to repair them
 =========================================================================================
 
-This folder is for a boot server (TFTP, or HTTP for iPXE). Make it the root of what the
-server gives out: the signed GRUB asks for /grub/grub.cfg and nothing else.
+This folder is for a boot server (TFTP, or HTTP for UEFI HTTP boot). Make it the root of
+what the server gives out: the signed GRUB asks for /grub/grub.cfg and nothing else.
 
   PXE, UEFI x64      bootx64.efi     Secure Boot can stay on
   PXE, BIOS          bios.0
+  UEFI HTTP boot     http://server/http-boot.iso
 
 The folder "snippets" has configurations for common servers.
 

@@ -119,11 +119,18 @@ func (s Spec) StickTree(ctx context.Context) (*Tree, error) { return s.tree(ctx,
 
 // NetworkTree lays the files of a boot server out, as Tree does. There is no medium that the machine could look into
 // then, so what the agent reads comes as a part of the initramfs, [PathNetMedia].
-func (s Spec) NetworkTree(ctx context.Context) (*Tree, error) {
+func (s Spec) NetworkTree(ctx context.Context) (*Tree, error) { return s.sealed(ctx, network) }
+
+// RemoteTree lays the files of an ISO image out that firmware gets over HTTP and boots from memory, where the agent
+// cannot see it (UEFI 2.10, section 24.7): what that reads comes as with NetworkTree.
+func (s Spec) RemoteTree(ctx context.Context) (*Tree, error) { return s.sealed(ctx, remote) }
+
+// sealed lays out what goes over a network.
+func (s Spec) sealed(ctx context.Context, k kind) (*Tree, error) {
 	if s.Keys != nil {
 		return nil, errors.New("keys that are not sealed cannot go over a network, where anybody can read them: put them into a vault")
 	}
-	return s.tree(ctx, network)
+	return s.tree(ctx, k)
 }
 
 func (s Spec) tree(ctx context.Context, k kind) (*Tree, error) {

@@ -56,6 +56,7 @@ const (
 	PathNetBIOS       = "/bios.0"
 	PathNetGrubConfig = "/grub/grub.cfg"
 	PathNetMedia      = "/bootmend/media.img" // a segment of the initramfs, with the files that the agent reads of media
+	PathNetDisc       = "/http-boot.iso"      // all of it once more, for UEFI HTTP boot
 )
 
 // File is a file on the media.
@@ -95,6 +96,7 @@ const (
 	disc    kind = iota // an ISO 9660 image, with an EFI system partition as one of its files
 	stick               // one FAT partition
 	network             // a boot server's folder
+	remote              // a disc for UEFI HTTP boot, which only the firmware can see
 )
 
 // bundled is an entry of the boot bundle and where it goes.
@@ -168,7 +170,7 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 	t.Files = []File{readme, grub}
 	apart := []string{PathElTorito} // what is no file of its own
 	switch k {
-	case disc:
+	case disc, remote:
 		apart = []string{PathShim, PathGrub}
 		inside := []File{pick(inputs, PathShim), pick(inputs, PathGrub), grub, readme, id}
 		if err := hashAll(ctx, inside); err != nil {
@@ -184,7 +186,8 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 			return nil, err
 		}
 		t.Dirs = []string{PathLogs, PathKeyFolder}
-	case network:
+	}
+	if k == network || k == remote {
 		var media []File
 		if inputs, media, err = netMedia(inputs, id); err != nil {
 			return nil, err
@@ -239,6 +242,16 @@ func (t *Tree) Find(path string) (File, bool) {
 		return File{}, false
 	}
 	return t.Files[i], true
+}
+
+// Add puts a file into the tree, and into the manifest.
+func (t *Tree) Add(ctx context.Context, f File) error {
+	files := []File{f}
+	if err := hashAll(ctx, files); err != nil {
+		return err
+	}
+	t.Files = append(t.Files, files[0])
+	return t.writeManifest()
 }
 
 // Replace gives a file of the tree another content of the same size, as makers of media do with boot code that
@@ -394,8 +407,11 @@ fi`
 func grubConfig(s Spec, k kind, id string) []byte {
 	find, initrd := findMedia, PathModules+" "+PathAgent
 	if k == network {
+		find = "# $root is the server that this file came from."
+	}
+	if k == network || k == remote {
 		// The agent's segment stays the last: no uncompressed one may follow it.
-		find, initrd = "# $root is the server that this file came from.", PathModules+" "+PathNetMedia+" "+PathAgent
+		initrd = PathModules + " " + PathNetMedia + " " + PathAgent
 	}
 	find = strings.ReplaceAll(find, "@MEDIA_ID@", id)
 	return []byte(strings.NewReplacer("@FIND_MEDIA@", find, "@INITRD@", initrd, "@MEDIA_ID@", id, "@KERNEL_ARGS@", s.kernelArgs()).Replace(string(s.GrubConfig)))

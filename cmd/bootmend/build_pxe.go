@@ -17,7 +17,7 @@ func newBuildPXECommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pxe -o DIR",
 		Short: "Build the folder of a boot server",
-		Long: `Build the folder that a boot server gives out over TFTP, or HTTP for iPXE, so that machines
+		Long: `Build the folder that a boot server gives out over TFTP, or HTTP for UEFI HTTP boot, so that machines
 start from the network: UEFI, with Secure Boot left on, and BIOS. The folder must be the root of what
 the server gives out. Its folder "snippets" has configurations to paste into dnsmasq, ISC DHCP, Kea,
 nginx, tftpd-hpa and iPXE. Who has no boot server runs "bootmend serve" instead.

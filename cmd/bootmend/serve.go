@@ -50,8 +50,8 @@ func newServeCommand() *cobra.Command {
 		Short: "Start the machines of a network over the network, to heal them",
 		Long: `Serve what "bootmend build pxe" builds, from memory, to the machines of a network: by TFTP and HTTP, and
 by adding the boot program to what the network's own DHCP server answers them. That one stays as it is
-and goes on handing out the addresses; this program has none to give. It serves UEFI, with Secure
-Boot left on, and BIOS.
+and goes on handing out the addresses; this program has none to give. It serves UEFI (PXE and HTTP boot,
+Secure Boot left on) and BIOS.
 
 Start the machines over the network, mostly with F12: they heal themselves and go on to Windows. A
 machine with a BIOS cannot be told to do that, so it is left alone for --bios-again after it was served.
@@ -248,8 +248,9 @@ func (s *bootServer) dhcp() *relay.Server {
 	return &relay.Server{
 		Address: s.address,
 		Files: map[relay.Arch]string{
-			relay.BIOS: strings.TrimPrefix(media.PathNetBIOS, "/"),
-			relay.UEFI: strings.TrimPrefix(media.PathNetShim, "/"),
+			relay.BIOS:     strings.TrimPrefix(media.PathNetBIOS, "/"),
+			relay.UEFI:     strings.TrimPrefix(media.PathNetShim, "/"),
+			relay.UEFIHTTP: "http://" + s.address.String() + media.PathNetDisc,
 		},
 		Allow: func(m relay.Machine) bool {
 			switch {
@@ -277,7 +278,7 @@ func (s *bootServer) fetched(client, name string) {
 	switch "/" + strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/") {
 	case media.PathNetShim, media.PathNetBIOS:
 		s.lines.printf("%s has loaded its boot program", client)
-	case media.PathAgent:
+	case media.PathAgent, media.PathNetDisc:
 		s.lines.printf("%s has loaded everything and starts to heal", client)
 	}
 }

@@ -14,6 +14,7 @@
 package iso
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -54,7 +55,11 @@ func Write(ctx context.Context, path string, spec media.Spec, progress func(done
 		return Info{}, err
 	}
 	defer out.Discard()
-	img, err := plan(ctx, spec)
+	tree, err := spec.Tree(ctx)
+	if err != nil {
+		return Info{}, fmt.Errorf("%s: %w", path, err)
+	}
+	img, err := plan(ctx, tree)
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -71,6 +76,19 @@ func Write(ctx context.Context, path string, spec media.Spec, progress func(done
 	}, nil
 }
 
+// Bytes makes the image of a tree in memory, where a boot server keeps it.
+func Bytes(ctx context.Context, tree *media.Tree) ([]byte, error) {
+	img, err := plan(ctx, tree)
+	if err != nil {
+		return nil, err
+	}
+	out := bytes.NewBuffer(make([]byte, 0, img.size))
+	if _, err := img.stream(ctx, out, nil); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
 // image is an image whose every byte is known: files, and around them what is in memory.
 type image struct {
 	tree  *media.Tree
@@ -84,11 +102,7 @@ type placed struct {
 	offset int64
 }
 
-func plan(ctx context.Context, spec media.Spec) (*image, error) {
-	tree, err := spec.Tree(ctx)
-	if err != nil {
-		return nil, err
-	}
+func plan(ctx context.Context, tree *media.Tree) (*image, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package netboot
 import (
 	"bytes"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -20,7 +21,11 @@ func (f *Files) Handler(served func(r *http.Request, path string)) http.Handler 
 			http.NotFound(w, r)
 			return
 		}
-		w.Header().Set("Content-Type", "application/octet-stream")
+		kind := "application/octet-stream"
+		if strings.HasSuffix(r.URL.Path, ".iso") {
+			kind = "application/vnd.efi-iso" // by which firmware knows a disc (UEFI 2.10, section 24.7.3.1)
+		}
+		w.Header().Set("Content-Type", kind)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		// The number changes with the content.
 		w.Header().Set("ETag", `"`+f.ID+`"`)

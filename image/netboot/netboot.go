@@ -5,7 +5,8 @@
 // proxydhcp.
 //
 // The names are not free: shim asks for grubx64.efi beside itself, and the signed GRUB for /grub/grub.cfg of the server
-// that it came from, so that the folder must be the root of what the server gives out.
+// that it came from, so that the folder must be the root of what the server gives out. UEFI HTTP boot takes a disc, which
+// is one file with all that is needed.
 package netboot
 
 import (
@@ -22,6 +23,7 @@ import (
 	"strings"
 
 	media "github.com/bootmend/bootmend/image"
+	"github.com/bootmend/bootmend/image/iso"
 )
 
 // Info says what Write made.
@@ -44,7 +46,7 @@ func Write(ctx context.Context, dir string, spec media.Spec, server netip.Addr, 
 	if err := replaceable(dir); err != nil {
 		return Info{}, err
 	}
-	tree, err := spec.NetworkTree(ctx)
+	tree, err := newTree(ctx, spec)
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", dir, err)
 	}
@@ -76,6 +78,24 @@ func Write(ctx context.Context, dir string, spec media.Spec, server netip.Addr, 
 		return Info{}, err
 	}
 	return info, replace(temp, dir)
+}
+
+// newTree is the folder with the disc that UEFI HTTP boot takes. Firmware would start shim from a web server too, but the
+// GRUB that distributions sign does not find its files there.
+func newTree(ctx context.Context, spec media.Spec) (*media.Tree, error) {
+	tree, err := spec.NetworkTree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	remote, err := spec.RemoteTree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	disc, err := iso.Bytes(ctx, remote)
+	if err != nil {
+		return nil, err
+	}
+	return tree, tree.Add(ctx, media.FromBytes(media.PathNetDisc, disc))
 }
 
 func reason(err error) error {
@@ -149,7 +169,7 @@ type Files struct {
 
 // Load makes the files of a spec in memory.
 func Load(ctx context.Context, spec media.Spec) (*Files, error) {
-	tree, err := spec.NetworkTree(ctx)
+	tree, err := newTree(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

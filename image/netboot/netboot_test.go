@@ -18,6 +18,7 @@ import (
 
 	"github.com/bootmend/bootmend/assets"
 	media "github.com/bootmend/bootmend/image"
+	"github.com/bootmend/bootmend/image/iso"
 )
 
 func testSpec() media.Spec {
@@ -25,6 +26,8 @@ func testSpec() media.Spec {
 	for _, name := range []string{assets.Kernel, assets.ModulesCPIO, assets.Shim, assets.Grub, assets.ElTorito, assets.BootHybrid, assets.GrubNet, assets.GrubPXE, assets.Notice} {
 		bundle[name] = &fstest.MapFile{Data: []byte("content of " + name)}
 	}
+	bundle[assets.ElTorito].Data = bytes.Repeat([]byte("BIOS"), 4<<10)
+	bundle[assets.BootHybrid].Data = bytes.Repeat([]byte{0x90}, 512)
 	return media.Spec{
 		Bundle: bundle, GrubConfig: assets.GrubConfig, Agent: media.FromBytes("", []byte("agent")), Config: []byte("countdown: 5s\n"),
 		Rules: []media.RulePack{{Name: "pack", Data: []byte("rules")}}, Vault: []byte("sealed"), Time: time.Unix(1721365740, 0),
@@ -40,6 +43,41 @@ func load(t *testing.T) *Files {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// TestDisc makes sure that the disc for HTTP boot has nothing on it but what the firmware and GRUB read: the vault is in
+// the initramfs, where the agent looks for it.
+func TestDisc(t *testing.T) {
+	files := load(t)
+	data, err := files.Get("http-boot.iso")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := iso.Read(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	disc := map[string]string{}
+	for _, f := range list {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disc[f.Path] = string(text)
+	}
+	if menu := disc["/boot/grub/grub.cfg"]; !strings.Contains(menu, "initrd /bootmend/modules.img /bootmend/media.img /bootmend/agent.img") {
+		t.Errorf("the menu loads other files:\n%s", menu)
+	}
+	if !strings.Contains(disc["/bootmend/media.img"], "sealed") {
+		t.Error("the vault is not in the initramfs")
+	}
+	if disc["/bootmend/keys.age"] != "" {
+		t.Error("the vault lies on the disc, too")
+	}
 }
 
 func TestWrite(t *testing.T) {
@@ -135,6 +173,7 @@ func TestHandler(t *testing.T) {
 		"part":        {"GET", "/bootx64.efi", "bytes=3-5", 206, "ten"},
 		"end":         {"GET", "/bootx64.efi", "bytes=-3", 206, "efi"},
 		"beyond":      {"GET", "/bootx64.efi", "bytes=5000-", 416, ""},
+		"disc part":   {"GET", "/http-boot.iso", "bytes=32769-32773", 206, "CD001"},
 		"head":        {"HEAD", "/grubx64.efi", "", 200, ""},
 		"none":        {"GET", "/other", "", 404, ""},
 		"a folder":    {"GET", "/bootmend/", "", 404, ""},

@@ -150,11 +150,22 @@ func (m machine) healedByVault(disk *WindowsDisk) {
 	examine(m.t, disk, true)
 }
 
+// httpOnly takes PXE, which comes first, away from OVMF (its OvmfPkg/RUNTIME_CONFIG.md).
+var httpOnly = []string{"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n", "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"}
+
 // TestServe heals machines that "bootmend serve" starts beside a DHCP server that knows nothing of it.
 func TestServe(t *testing.T) {
-	for name, firmware := range map[string]Firmware{"secureboot": SecureBoot, "bios": BIOS} {
+	for name, test := range map[string]struct {
+		firmware Firmware
+		extra    []string
+	}{
+		"secureboot": {SecureBoot, nil},
+		"bios":       {BIOS, nil},
+		"http":       {SecureBoot, httpOnly},
+	} {
 		t.Run(name, func(t *testing.T) {
 			parallel(t)
+			firmware := test.firmware
 			bootmend, err := program()
 			check(t, err)
 			n := newNetwork(t)
@@ -162,11 +173,15 @@ func TestServe(t *testing.T) {
 			// A ROM that takes the first offer must not get it after it has stopped waiting for others: no ping before.
 			site := n.dhcp(someAddresses, "--no-ping")
 			server := n.start("boot", "serving machines", bootmend, append([]string{"serve"}, vaultFlags(t, disk)...)...)
-			m := boot(t, Options{Firmware: firmware, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(firmware)})
+			m := boot(t, Options{Firmware: firmware, Disks: []Disk{{Path: disk.Path, Bus: AHCI}},
+				Extra: append(n.card(firmware), test.extra...)})
 			m.healedByVault(disk)
 			m.resume()
 			m.expect(StandIn, patience)
 			for _, want := range []string{"starts over the network as 10.91.0.1", "has loaded its boot program", "starts to heal"} {
+				if name == "http" && want == "has loaded its boot program" {
+					continue // it is all one file
+				}
 				if !strings.Contains(server.String(), want) {
 					t.Errorf("the server has not said %q", want)
 				}
@@ -201,11 +216,13 @@ func TestServeOthers(t *testing.T) {
 func TestBuildPXE(t *testing.T) {
 	for name, test := range map[string]struct {
 		firmware Firmware
-		ipxe     bool
+		web      string // where the web server is, if there is one
+		extra    []string
 	}{
-		"uefi":      {UEFI, false},
-		"bios":      {BIOS, false},
-		"bios-ipxe": {BIOS, true}, // QEMU's ROM is iPXE
+		"uefi":      {UEFI, "", nil},
+		"uefi-http": {UEFI, "site", httpOnly},
+		"bios":      {BIOS, "", nil},
+		"bios-ipxe": {BIOS, "boot", nil}, // QEMU's ROM is iPXE
 	} {
 		t.Run(name, func(t *testing.T) {
 			parallel(t)
@@ -220,20 +237,22 @@ func TestBuildPXE(t *testing.T) {
 			check(t, os.Chmod(parent, 0o755))
 			dir := filepath.Join(parent, "boot")
 			server := siteAddress
-			if test.ipxe {
+			if test.web == "boot" {
 				server = bootAddress
 			}
 			if out, err := exec.Command(bootmend, append([]string{"build", "pxe", "-o", dir, "--server", server}, vaultFlags(t, disk)...)...).CombinedOutput(); err != nil {
 				t.Fatalf("build pxe: %v: %s", err, out)
 			}
-			if test.ipxe {
+			if test.web != "" {
 				conf := private(t, "nginx.conf", fmt.Sprintf("user root; daemon off; pid %s/nginx.pid; error_log stderr notice; events {} http { access_log off; include %s/snippets/nginx.conf; }", parent, dir))
-				n.start("boot", "start worker process", "nginx", "-c", conf)
+				n.start(test.web, "start worker process", "nginx", "-c", conf)
+			}
+			if test.web == "boot" {
 				n.dhcp(someAddresses, "--dhcp-boot=http://"+bootAddress+"/snippets/chain.ipxe")
 			} else {
 				n.dhcp("--conf-file=" + filepath.Join(dir, "snippets", "dnsmasq.conf"))
 			}
-			m := boot(t, Options{Firmware: test.firmware, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(test.firmware)})
+			m := boot(t, Options{Firmware: test.firmware, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: append(n.card(test.firmware), test.extra...)})
 			m.healedByVault(disk)
 		})
 	}

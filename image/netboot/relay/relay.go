@@ -29,8 +29,9 @@ type Arch string
 
 // The ways that can be served.
 const (
-	BIOS Arch = "BIOS"
-	UEFI Arch = "UEFI"
+	BIOS     Arch = "BIOS"
+	UEFI     Arch = "UEFI"
+	UEFIHTTP Arch = "UEFI HTTP"
 )
 
 // Machine is what a machine tells of itself before it has loaded anything.
@@ -43,7 +44,7 @@ type Machine struct {
 type Server struct {
 	// Address is the server's own, which machines are sent to.
 	Address netip.Addr
-	// Files are the boot programs: names on the TFTP server. What is missing is not served.
+	// Files are the boot programs: names on the TFTP server, or a URL for UEFIHTTP. What is missing is not served.
 	Files map[Arch]string
 	// Allow decides whether a machine that asks is served; nil serves all.
 	Allow func(m Machine) bool
@@ -219,6 +220,10 @@ func (s *Server) complete(p *dhcpv4.DHCPv4, q question) {
 	// iPXE, which is QEMU's ROM too, takes the offer of the highest priority, and need not wait for a proxy (its options
 	// 175.1 and 175.176).
 	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.GenericOptionCode(175), []byte{1, 1, 1, 176, 1, 1}))
+	if q.machine.Arch == UEFIHTTP {
+		p.UpdateOption(dhcpv4.OptClassIdentifier("HTTPClient"))
+		return
+	}
 	p.UpdateOption(dhcpv4.OptTFTPServerName(s.Address.String()))
 	p.UpdateOption(dhcpv4.OptClassIdentifier("PXEClient"))
 	// Sub-option 6 with bit 3: load the file that is named here, without asking for a boot server and without a menu
@@ -234,6 +239,8 @@ func arch(p *dhcpv4.DHCPv4) Arch {
 		return ""
 	}
 	switch first := archs[0]; {
+	case strings.HasPrefix(class, "HTTPClient") && first == iana.EFI_X86_64_HTTP:
+		return UEFIHTTP
 	case !strings.HasPrefix(class, "PXEClient"):
 	case first == iana.INTEL_X86PC:
 		return BIOS

@@ -15,7 +15,7 @@ var (
 	ours     = net.IPv4(192, 0, 2, 10)
 	site     = net.IPv4(192, 0, 2, 1)
 	now      = time.Date(2024, 7, 19, 5, 27, 0, 0, time.UTC)
-	machines = map[Arch]string{BIOS: "bios.0", UEFI: "bootx64.efi"}
+	machines = map[Arch]string{BIOS: "bios.0", UEFI: "bootx64.efi", UEFIHTTP: "http://192.0.2.10/http-boot.iso"}
 )
 
 func newServer() *Server { return &Server{Address: netip.MustParseAddr("192.0.2.10"), Files: machines} }
@@ -71,6 +71,7 @@ func TestConversation(t *testing.T) {
 		"BIOS":             {"PXEClient:Arch:00000:UNDI:002001", iana.INTEL_X86PC, "bios.0"},
 		"UEFI":             {"PXEClient:Arch:00007:UNDI:003001", iana.EFI_X86_64, "bootx64.efi"},
 		"UEFI, old number": {"PXEClient:Arch:00009:UNDI:003001", iana.EFI_BC, "bootx64.efi"},
+		"UEFI HTTP":        {"HTTPClient:Arch:00016:UNDI:003001", iana.EFI_X86_64_HTTP, "http://192.0.2.10/http-boot.iso"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer()
