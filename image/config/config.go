@@ -67,6 +67,8 @@ type Config struct {
 	AllowUnsignedRules bool `yaml:"allow_unsigned_rules"`
 	// DiscardHibernation also heals a hibernated Windows; the session that it would resume is lost.
 	DiscardHibernation bool `yaml:"discard_hibernation"`
+	// Server is asked for keys and gets the reports.
+	Server Server `yaml:"server"`
 }
 
 // Default is what an absent file means.
@@ -86,6 +88,9 @@ func (c Config) Validate() error {
 		if err := new(Action).UnmarshalText([]byte(action)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+	}
+	if err := c.Server.Validate(); err != nil {
+		return fmt.Errorf("server: %w", err)
 	}
 	return nil
 }
@@ -117,7 +122,7 @@ func (c Config) Marshal() ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(nil, `# bootmend: what the agent on this medium does. Edit and boot again.
+	data := fmt.Appendf(nil, `# bootmend: what the agent on this medium does. Edit and boot again.
 dry_run: %t        # true: show the plan, change nothing
 on_success: %s     # reboot, poweroff or wait
 on_failure: %s     # wait, reboot or poweroff
@@ -125,7 +130,15 @@ countdown: %s      # how long the result is shown before on_success
 all_matching: %t   # true: also take files that are no longer the faulty version
 allow_unsigned_rules: %t   # true: also use rule packs that nobody trusted has signed
 discard_hibernation: %t    # true: also heal a hibernated Windows; what was open in it and not saved is lost
-`, c.DryRun, c.OnSuccess, c.OnFailure, c.Countdown, c.AllMatching, c.AllowUnsignedRules, c.DiscardHibernation), nil
+`, c.DryRun, c.OnSuccess, c.OnFailure, c.Countdown, c.AllMatching, c.AllowUnsignedRules, c.DiscardHibernation)
+	if !c.Server.IsZero() {
+		data = fmt.Appendf(data, `server:                    # where keys are asked for and reports go
+  url: %q
+  fingerprint: %q
+  token: %q
+`, c.Server.URL, c.Server.Fingerprint, c.Server.Token)
+	}
+	return data, nil
 }
 
 // oneLine folds the library's list of errors into a sentence for a console.
