@@ -47,6 +47,7 @@ type buildOptions struct {
 	rules           rulesOptions
 	policy          string
 	config          config.Config
+	control         string
 	json            bool
 }
 
@@ -61,6 +62,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.policy, "policy", string(remediate.FaultyOnly), "which files a rule takes: faulty-only or all-matching")
 	f.BoolVar(&o.config.DryRun, "dry-run-media", false, "make media that show what they would do and change nothing")
 	f.BoolVar(&o.config.DiscardHibernation, "discard-hibernation", false, "make media that also heal a hibernated Windows; what was open in it and not saved is lost")
+	f.StringVar(&o.control, "control", "", "server.yaml of \"bootmend control\": machines ask that server for keys and hand their logs in there")
 	f.Var(&o.config.OnSuccess, "on-success", "what a healed machine does")
 	f.Var(&o.config.OnFailure, "on-failure", "what a machine does that needs a person")
 	f.DurationVar(&o.config.Countdown, "countdown", o.config.Countdown, "how long the result is shown before the machine goes on")
@@ -77,6 +79,11 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 	}
 	o.config.AllMatching = policy == remediate.AllMatching
 	o.config.AllowUnsignedRules = o.rules.allowUnsigned
+	if o.control != "" {
+		if o.config.Server, err = readServerFile(o.control); err != nil {
+			return spec, err
+		}
+	}
 	if spec.Config, err = o.config.Marshal(); err != nil {
 		return spec, &usageError{err}
 	}

@@ -96,7 +96,7 @@ what it did and restarts the machine.
 		newWizardCommand(), newBuildCommand(), newDevicesCommand(), newFlashCommand(), newVerifyCommand(),
 		newKeysCommand(), newRulesCommand(),
 		newVolumeCommand(), newRepairCommand(), newRestoreCommand(), newReportCommand(),
-		newServeCommand(), newWinPECommand(), newVersionCommand(),
+		newServeCommand(), newControlCommand(), newWinPECommand(), newVersionCommand(),
 	)
 	return cmd
 }

@@ -87,7 +87,7 @@ func runRulesSign(ctx context.Context, w, messages io.Writer, files []string, op
 		if err != nil {
 			return &usageError{err}
 		}
-		if err := writeWhole(name+trust.Extension, signature); err != nil {
+		if err := writeWhole(name+trust.Extension, signature, false); err != nil {
 			return err
 		}
 		fmt.Fprintf(w, "%s%s: signed with key %s\n", name, trust.Extension, key.KeyID())
@@ -169,9 +169,9 @@ func createNew(name string, data []byte, mode os.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-// writeWhole writes a file that appears whole or not at all.
-func writeWhole(name string, data []byte) error {
-	f, err := output.Create(name, false)
+// writeWhole writes a file that appears whole or not at all; private keeps it from other users.
+func writeWhole(name string, data []byte, private bool) error {
+	f, err := output.Create(name, private)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v4"
+	"golang.org/x/net/netutil"
+
+	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/bitlocker/keys/vault"
+	"github.com/bootmend/bootmend/cmd/bootmend/control"
+	"github.com/bootmend/bootmend/image/config"
+	"github.com/bootmend/bootmend/remediate/fleet"
+)
+
+type controlOptions struct {
+	keys           []string
+	keyFilter      keyFilter
+	passphraseFile string
+	identities     []string
+	listen         string
+	address        string
+	state          string
+	approve        bool
+	haltAfter      int
+	cert, certKey  string
+}
+
+func (o *controlOptions) AddFlags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.keys, "keys", nil, "file or folder of recovery keys, or a vault (may be repeated)")
+	o.keyFilter.AddFlags(f, "keys-")
+	f.StringVar(&o.passphraseFile, "passphrase-file", "", "file with the vault's passphrase in its first line (default: ask on the terminal)")
+	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key that opens the vault (may be repeated)")
+	f.StringVar(&o.listen, "listen", ":8443", "address and port to answer on")
+	f.StringVar(&o.address, "address", "", "name or address by which machines reach this computer (default: its only address)")
+	f.StringVar(&o.state, "state", "bootmend-control", "folder for the certificate, the logs of the machines and who got which key")
+	f.BoolVar(&o.approve, "approve", false, "give a machine keys only after a person has approved it on the page")
+	f.IntVar(&o.haltAfter, "halt-after", 0, "heal no further machine after so many were not healed (default: no limit)")
+	f.StringVar(&o.cert, "tls-cert", "", "certificate to use instead of one of its own (PEM)")
+	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
+}
+
+func newControlCommand() *cobra.Command {
+	var opts controlOptions
+	cmd := &cobra.Command{
+		Use:   "control",
+		Short: "Give machines their keys over the network, and watch them being healed",
+		Long: `Answer the machines that start from media of this server: each one asks for the key of its own volume, and
+hands its log in. Media belong to the server when they are built with the file that it writes:
+
+  bootmend control --keys BitLockerKeys.csv          (writes bootmend-control/server.yaml)
+  bootmend build usb -o heal.img --control bootmend-control/server.yaml
+  sudo bootmend serve --control bootmend-control/server.yaml
+
+The media hold no key then. A machine finds the server by the certificate's fingerprint and proves that it
+was started from its media; every question for a key is written down. Whoever has such media, or can start
+a machine from the network, can ask for keys one by one: --approve has a person look at each machine first.
+
+A page, https://HOST:8443/, shows the machines; it is signed in to with the token that is printed at the
+start. There people approve machines, type keys from their desk, and pause everything. /metrics,
+/machines.csv and /machines.json take the token as a bearer token. The logs in the folder's "reports" are
+read by "bootmend report". The keys are in memory only.
+
+Stop it with Ctrl-C; machines that wait go on asking.
+` + exitHelp,
+		Example: `  bootmend control --keys BitLockerKeys.csv
+  bootmend control --keys keys.age --approve --halt-after 3
+  bootmend control --address boot.example.com --listen :443 --tls-cert cert.pem --tls-key key.pem`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runControl(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts)
+		},
+	}
+	opts.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// maxConnections bounds how many machines and browsers are answered at once; further ones wait.
+const maxConnections = 4096
+
+func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptions) error {
+	if (opts.cert == "") != (opts.certKey == "") {
+		return usagef("control: --tls-cert and --tls-key belong together")
+	}
+	if opts.haltAfter < 0 {
+		return usagef("control: --halt-after is a number of machines")
+	}
+	list, err := opts.readKeys(ctx, messages)
+	if err != nil {
+		return err
+	}
+	store, err := control.OpenStore(opts.state)
+	if err != nil {
+		return withHint(fmt.Errorf("state folder: %w", err), "name a folder that you may write to with --state")
+	}
+	defer func() { _ = store.Close() }() // each line is on the disk already
+	certificate, err := opts.certificate()
+	if err != nil {
+		return err
+	}
+	token, err := keptSecret(filepath.Join(opts.state, "token"))
+	if err != nil {
+		return err
+	}
+	lines := &lineWriter{w: out}
+	signIn := control.NewSecret()
+	server, err := control.New(control.Options{
+		Keys: list, Token: token, SignIn: signIn, Approve: opts.approve, HaltAfter: opts.haltAfter, Store: store, Printf: lines.printf,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", opts.listen)
+	if err != nil {
+		return withHint(err, "choose another port with --listen")
+	}
+	url, err := opts.url(listener.Addr())
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	sum := sha256.Sum256(certificate.Certificate[0])
+	section := config.Server{URL: url, Fingerprint: hex.EncodeToString(sum[:]), Token: string(token)}
+	file := filepath.Join(opts.state, "server.yaml")
+	if err := writeServerFile(file, section); err != nil {
+		_ = listener.Close()
+		return err
+	}
+	web := server.HTTPServer()
+	web.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}
+	lines.printf("answering machines at %s with %s", url, countKeys(list))
+	fmt.Fprintf(out, "Media for this server:  bootmend build ... --control %s\nPage:                   %s/\nToken to sign in:       %s\n", file, url, string(signIn))
+
+	done := make(chan error, 1)
+	go func() { done <- web.ServeTLS(netutil.LimitListener(listener, maxConnections), "", "") }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	// What was accepted is answered. Pages that watch would never end by themselves.
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	if err := web.Shutdown(soon); err != nil {
+		_ = web.Close()
+	}
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// readKeys reads key files, or opens a vault.
+func (o *controlOptions) readKeys(ctx context.Context, messages io.Writer) (*keys.List, error) {
+	if len(o.keys) == 0 {
+		return &keys.List{}, nil
+	}
+	if len(o.keys) == 1 && o.keys[0] != "-" {
+		switch sealed, err := readVault(o.keys[0]); {
+		case err == nil:
+			v, err := openVault(ctx, messages, sealed, o.passphraseFile, o.identities)
+			if err != nil {
+				return nil, err
+			}
+			if err := v.CheckExpiry(time.Now()); err != nil {
+				return nil, err
+			}
+			return o.keyFilter.choose(messages, v.List())
+		case !errors.Is(err, vault.ErrNotVault):
+			return nil, err
+		}
+	}
+	return readKeyLists(ctx, messages, o.keys, &o.keyFilter)
+}
+
+// url is where machines find this server.
+func (o *controlOptions) url(listening net.Addr) (string, error) {
+	bound, err := netip.ParseAddrPort(listening.String())
+	if err != nil {
+		return "", err
+	}
+	host := o.address
+	switch {
+	case host != "":
+	case !bound.Addr().IsUnspecified():
+		host = bound.Addr().String()
+	default:
+		address, _, err := serverAddress("")
+		if err != nil {
+			return "", withHint(err, "say with --address how machines reach this computer")
+		}
+		host = address.String()
+	}
+	return "https://" + net.JoinHostPort(host, fmt.Sprint(bound.Port())), nil
+}
+
+// keptSecret reads the token of the media, or draws it at the first start.
+func keptSecret(path string) (fleet.Token, error) {
+	data, err := os.ReadFile(path)
+	if err == nil {
+		token := strings.TrimSpace(string(data))
+		if len(token) < 32 {
+			return "", withHint(fmt.Errorf("%s: holds no token", path), "remove it, and build the media again")
+		}
+		return fleet.Token(token), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	token := control.NewSecret()
+	return token, writeWhole(path, []byte(string(token)+"\n"), true)
+}
+
+// certificate is the administrator's, or one of the server's own that is made at the first start. Machines know it by its
+// fingerprint, so its names and dates mean nothing to them.
+func (o *controlOptions) certificate() (tls.Certificate, error) {
+	if o.cert != "" {
+		return tls.LoadX509KeyPair(o.cert, o.certKey)
+	}
+	path := filepath.Join(o.state, "certificate.pem") // with its key: one file is there or not
+	if _, err := os.Stat(path); err == nil {
+		return tls.LoadX509KeyPair(path, path)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	number, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: number, Subject: pkix.Name{CommonName: "bootmend control"}, DNSNames: []string{"bootmend"},
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if ip := net.ParseIP(o.address); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else if o.address != "" {
+		template.DNSNames = []string{o.address}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
+	if err := writeWhole(path, text, true); err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.LoadX509KeyPair(path, path)
+}
+
+// writeServerFile writes what media of the server need to know of it.
+func writeServerFile(path string, section config.Server) error {
+	if err := section.Validate(); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	return writeWhole(path, fmt.Appendf(nil, "# for \"bootmend build --control\"; whoever has it can ask the server for keys\nurl: %q\nfingerprint: %q\ntoken: %q\n",
+		section.URL, section.Fingerprint, section.Token), true)
+}
+
+// readServerFile is the other way round.
+func readServerFile(path string) (config.Server, error) {
+	var section config.Server
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return section, withHint(err, "\"bootmend control\" writes it, as server.yaml in its state folder")
+	}
+	if err := yaml.Load(data, &section, yaml.WithKnownFields()); err != nil {
+		return section, fmt.Errorf("%s: %w", path, err)
+	}
+	if section.IsZero() {
+		return section, fmt.Errorf("%s: names no server", path)
+	}
+	if err := section.Validate(); err != nil {
+		return section, fmt.Errorf("%s: %w", path, err)
+	}
+	return section, nil
+}

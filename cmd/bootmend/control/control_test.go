@@ -1,0 +1,630 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/remediate"
+	"github.com/bootmend/bootmend/remediate/fleet"
+	"github.com/bootmend/bootmend/remediate/report"
+)
+
+const (
+	secretKey  = "111111-222222-333333-444444-555555-666666-111111-222222"
+	typedKey   = "222222-111111-333333-444444-555555-666666-111111-222222"
+	knownID    = "11111111-2222-3333-4444-555555555555"
+	unknownID  = "99999999-2222-3333-4444-555555555555"
+	boot       = fleet.Token("boot-token-boot-token-boot-token")
+	signInWord = fleet.Token("sign-in-token-sign-in-token")
+)
+
+func guid(t *testing.T, text string) bitlocker.GUID {
+	t.Helper()
+	id, err := bitlocker.ParseGUID(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// site is a server with its state folder.
+type site struct {
+	*Server
+	t     *testing.T
+	web   *httptest.Server
+	dir   string
+	lines *strings.Builder
+}
+
+func newSite(t *testing.T, dir string, o Options) *site {
+	t.Helper()
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	list, err := keys.Read(strings.NewReader("KeyID,RecoveryKey\n"+knownID+","+secretKey+"\n"), "keys.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	lines, mu := &strings.Builder{}, sync.Mutex{}
+	o.Keys, o.Token, o.SignIn, o.Store = list, boot, signInWord, store
+	o.Printf = func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(lines, format+"\n", args...)
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewUnstartedServer(s.Handler())
+	web.Config = s.HTTPServer()
+	web.StartTLS()
+	t.Cleanup(web.Close)
+	return &site{s, t, web, dir, lines}
+}
+
+func (s *site) pin() [32]byte { return sha256.Sum256(s.web.Certificate().Raw) }
+
+// machine is the client of a machine that has just started.
+func (s *site) machine(serial string) (*fleet.Client, remediate.Run) {
+	s.t.Helper()
+	run, err := remediate.NewRun(time.Now(), "test", bytes.NewReader(fmt.Appendf(nil, "%04x", sha256.Sum256([]byte(serial)))[:4]))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	run.Machine = remediate.Identity{Serial: serial, Model: "Test <b>"}
+	return fleet.NewClient(s.web.URL, s.pin(), boot, run), run
+}
+
+// wants asks for a key and says what came: the key, "wait" or the error.
+func (s *site) wants(c *fleet.Client, id string) string {
+	s.t.Helper()
+	key, ok, err := c.Key(context.Background(), guid(s.t, id), "PC C: 1/1/2024")
+	switch {
+	case err != nil:
+		return err.Error()
+	case !ok:
+		return "wait"
+	}
+	return key.Reveal()
+}
+
+func logOf(run remediate.Run, outcome remediate.Outcome) []byte {
+	l := remediate.NewLog(run)
+	l.Add(remediate.BootEvent{ToolVersion: "test"})
+	l.Add(run.Machine)
+	l.Add(remediate.ResultEvent{Outcome: outcome, Message: "the reason"})
+	return l.Bytes()
+}
+
+// browser is signed in.
+func (s *site) browser() *http.Client {
+	s.t.Helper()
+	c := s.web.Client()
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	c.Jar = &jar{}
+	if status := s.post(c, "/sign-in", url.Values{"token": {string(signInWord)}}); status != http.StatusSeeOther {
+		s.t.Fatalf("sign in: %d", status)
+	}
+	return c
+}
+
+type jar struct{ cookies []*http.Cookie }
+
+func (j *jar) SetCookies(_ *url.URL, c []*http.Cookie) { j.cookies = c }
+func (j *jar) Cookies(*url.URL) []*http.Cookie         { return j.cookies }
+
+// post sends a form and tells the status of the answer.
+func (s *site) post(c *http.Client, path string, form url.Values) int {
+	s.t.Helper()
+	r, err := c.PostForm(s.web.URL+path, form)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_ = r.Body.Close()
+	return r.StatusCode
+}
+
+func (s *site) get(c *http.Client, path string) (int, string) {
+	s.t.Helper()
+	r, err := c.Get(s.web.URL + path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = r.Body.Close() }()
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r.StatusCode, string(data)
+}
+
+func (s *site) audit() (events []Event) {
+	s.t.Helper()
+	data, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range bytes.Lines(data) {
+		var e Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			s.t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// TestWholeWay is a machine from its first word to its log, and what is left of it.
+func TestWholeWay(t *testing.T) {
+	s := newSite(t, "", Options{})
+	c, run := s.machine("PF2X")
+	ctx := context.Background()
+	if w, err := c.Hello(ctx); err != nil || w.Decision != fleet.Heal {
+		t.Fatalf("%+v, %v", w, err)
+	}
+	if got := s.wants(c, knownID); got != secretKey {
+		t.Errorf("key: %s", got)
+	}
+	if err := c.Step(ctx, "quarantines"); err != nil {
+		t.Error(err)
+	}
+	if v := s.snapshot(); len(v.Machines) != 1 || v.Machines[0].Step != "quarantines" || v.Waiting != 0 {
+		t.Errorf("%+v", v)
+	}
+	log := logOf(run, remediate.OutcomeHealed)
+	for _, part := range [][]byte{log[:len(log)/2], log, log[:len(log)/3]} { // a shorter one that comes late changes nothing
+		if err := c.Report(ctx, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, err := os.ReadFile(filepath.Join(s.dir, "reports", run.Name()+".jsonl"))
+	if err != nil || !bytes.Equal(kept, log) {
+		t.Errorf("kept %d bytes of %d, %v", len(kept), len(log), err)
+	}
+	var all report.Collector
+	if n, err := all.Add(bytes.NewReader(kept)); n != 1 || err != nil {
+		t.Errorf("a report of it: %d runs, %v", n, err)
+	}
+	var said []string
+	for _, e := range s.audit() {
+		said = append(said, e.Event+" "+e.Machine.Serial+" "+e.KeyID)
+	}
+	if got, want := strings.Join(said, "; "), "asked PF2X "+knownID+"; given PF2X "+knownID; !strings.EqualFold(got, want) {
+		t.Errorf("audit: %s", got)
+	}
+	for _, dir := range []string{"", "reports"} {
+		entries, _ := os.ReadDir(filepath.Join(s.dir, dir))
+		for _, e := range entries {
+			data, _ := os.ReadFile(filepath.Join(s.dir, dir, e.Name()))
+			if bytes.Contains(data, []byte("333333-444444")) {
+				t.Errorf("%s holds the key", e.Name())
+			}
+		}
+	}
+	if strings.Contains(s.lines.String(), "333333-444444") {
+		t.Error("the terminal showed the key")
+	}
+
+	// Another server over the same folder knows the machine.
+	again := newSite(t, s.dir, Options{})
+	if v := again.snapshot(); len(v.Machines) != 1 || v.Healed != 1 || v.Machines[0].Serial != "PF2X" {
+		t.Errorf("after a restart: %+v", v)
+	}
+}
+
+// TestApproval has a person approve one machine and type the key of another.
+func TestApproval(t *testing.T) {
+	s := newSite(t, "", Options{Approve: true})
+	known, run := s.machine("A")
+	other, otherRun := s.machine("B")
+	if got := s.wants(known, knownID) + s.wants(other, unknownID); got != "waitwait" {
+		t.Fatalf("before anybody agreed: %s", got)
+	}
+	browser := s.browser()
+	status, page := s.get(browser, "/")
+	for _, want := range []string{"Approve: give its key", "Test &lt;b&gt;", strings.ToUpper(unknownID), "<b class=\"wait\">2</b> waiting"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%d: no %q in\n%s", status, want, page)
+		}
+	}
+	if status := s.post(browser, "/approve", url.Values{"run": {run.Name()}}); status != http.StatusSeeOther {
+		t.Errorf("approve: %d", status)
+	}
+	if got := s.wants(known, knownID); got != secretKey {
+		t.Errorf("approved: %s", got)
+	}
+	form := url.Values{"run": {otherRun.Name()}, "id": {unknownID}, "key": {typedKey[:len(typedKey)-1] + "3"}}
+	if status := s.post(browser, "/key", form); status != http.StatusUnprocessableEntity {
+		t.Errorf("a mistyped key: %d", status)
+	}
+	form.Set("key", " "+typedKey+" ")
+	if status := s.post(browser, "/key", form); status != http.StatusSeeOther {
+		t.Errorf("a typed key: %d", status)
+	}
+	if got := s.wants(other, unknownID); got != typedKey {
+		t.Errorf("typed: %s", got)
+	}
+	if _, page := s.get(browser, "/"); strings.Contains(page, "333333") {
+		t.Error("the page shows a key")
+	}
+}
+
+// TestHalt stops after failures, and goes on when a person says so.
+func TestHalt(t *testing.T) {
+	s := newSite(t, "", Options{HaltAfter: 2})
+	for _, serial := range []string{"A", "B"} {
+		c, run := s.machine(serial)
+		if w, err := c.Hello(context.Background()); err != nil || w.Decision != fleet.Heal {
+			t.Fatalf("%s: %+v, %v", serial, w, err)
+		}
+		for range 2 { // the same log twice is one failure
+			if err := c.Report(context.Background(), logOf(run, remediate.OutcomeFailed)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c, _ := s.machine("C")
+	if w, err := c.Hello(context.Background()); err != nil || w.Decision != fleet.Leave || !strings.Contains(w.Reason, "2 machines were not healed") {
+		t.Errorf("%+v, %v", w, err)
+	}
+	if got := s.wants(c, knownID); got != "wait" {
+		t.Errorf("halted, and yet: %s", got)
+	}
+	left, leftRun := s.machine("D") // is no failure
+	if _, err := left.Hello(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := left.Report(context.Background(), logOf(leftRun, remediate.OutcomeNeedsPerson)); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.snapshot().Halted; got != "halted: 2 machines were not healed" {
+		t.Errorf("%q", got)
+	}
+	s.post(s.browser(), "/resume", nil)
+	if w, err := c.Hello(context.Background()); err != nil || w.Decision != fleet.Heal {
+		t.Errorf("resumed: %+v, %v", w, err)
+	}
+	s.post(s.browser(), "/pause", nil)
+	if w, err := c.Hello(context.Background()); err != nil || w.Decision != fleet.Leave {
+		t.Errorf("paused: %+v, %v", w, err)
+	}
+}
+
+// TestStrangers try to get at something without the tokens.
+func TestStrangers(t *testing.T) {
+	s := newSite(t, "", Options{})
+	_, run := s.machine("X")
+	ctx := context.Background()
+	if _, err := fleet.NewClient(s.web.URL, s.pin(), "another-token-another-token", run).Hello(ctx); !errors.Is(err, fleet.ErrRefused) {
+		t.Errorf("another token: %v", err)
+	}
+	if _, err := fleet.NewClient(s.web.URL, [32]byte{1}, boot, run).Hello(ctx); !errors.Is(err, fleet.ErrCertificate) {
+		t.Errorf("another certificate: %v", err)
+	}
+	send := func(path, challenge, proof string, body []byte) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.web.URL+path, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(fleet.HeaderChallenge, challenge)
+		r.Header.Set(fleet.HeaderProof, proof)
+		answer, err := s.web.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.StatusCode
+	}
+	body, err := json.Marshal(fleet.KeyRequest{Run: run.Name(), Machine: run.Machine, Protector: knownID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	fresh := s.challenges.make(now)
+	good := boot.Proof(fresh, fleet.PathKey, body)
+	old := s.challenges.make(now.Add(-time.Hour))
+	foreign := newChallenges().make(now)
+	for name, test := range map[string]struct {
+		path, challenge, proof string
+		body                   []byte
+	}{
+		"nothing":             {fleet.PathKey, "", "", body},
+		"no proof":            {fleet.PathKey, fresh, "", body},
+		"wrong token":         {fleet.PathKey, fresh, fleet.Token("x").Proof(fresh, fleet.PathKey, body), body},
+		"another body":        {fleet.PathKey, fresh, good, []byte("{}")},
+		"another path":        {fleet.PathHello, fresh, good, body},
+		"old challenge":       {fleet.PathKey, old, boot.Proof(old, fleet.PathKey, body), body},
+		"made-up challenge":   {fleet.PathKey, foreign, boot.Proof(foreign, fleet.PathKey, body), body},
+		"report of no one":    {fleet.PathReport + "/" + run.Name(), "", "", logOf(run, remediate.OutcomeHealed)},
+		"no base64 challenge": {fleet.PathKey, "%%%", good, body},
+	} {
+		if got := send(test.path, test.challenge, test.proof, test.body); got != http.StatusUnauthorized {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+	if got := send(fleet.PathKey, fresh, good, body); got != http.StatusOK {
+		t.Errorf("the right one: %d", got)
+	}
+	if got := send(fleet.PathKey, fresh, good, body); got != http.StatusUnauthorized {
+		t.Errorf("sent again: %d", got)
+	}
+	// A proof does not make everything right.
+	prove := func(path string, body []byte) int {
+		challenge := s.challenges.make(time.Now())
+		return send(path, challenge, boot.Proof(challenge, path, body), body)
+	}
+	for name, test := range map[string]struct {
+		path string
+		body []byte
+		want int
+	}{
+		"not JSON":        {fleet.PathHello, []byte("{"), 400},
+		"run with a path": {fleet.PathHello, []byte(`{"run":"../../x"}`), 400},
+		"no GUID":         {fleet.PathKey, []byte(`{"run":"` + run.Name() + `","protector":"*"}`), 400},
+		"too large":       {fleet.PathHello, bytes.Repeat([]byte(" "), fleet.MaxRequest+1), 413},
+		"report way up":   {fleet.PathReport + "/..%2f..%2fx", logOf(run, remediate.OutcomeHealed), 401}, // signed as it is written, seen as it is meant
+		"report, no log":  {fleet.PathReport + "/" + run.Name(), []byte("<script>"), 400},
+		"step of no run":  {fleet.PathStep, []byte(`{"run":"20260101T000000Z-ffff","step":"x"}`), 400},
+	} {
+		if got := prove(test.path, test.body); got != test.want {
+			t.Errorf("%s: %d, want %d", name, got, test.want)
+		}
+	}
+	for _, path := range []string{"/events", "/machines.json", "/machines.csv", "/metrics"} {
+		if status, _ := s.get(s.web.Client(), path); status != http.StatusUnauthorized {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	for _, path := range []string{"/approve", "/key", "/pause", "/resume"} {
+		if status := s.post(s.web.Client(), path, url.Values{"run": {run.Name()}}); status != http.StatusUnauthorized {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	if _, page := s.get(s.web.Client(), "/"); strings.Contains(page, "X") && strings.Contains(page, "<table") {
+		t.Error("the page shows machines to strangers")
+	}
+	// A form of another site, sent by a browser that is signed in.
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.web.URL+"/pause", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Sec-Fetch-Site", "cross-site")
+	answer, err := s.browser().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusForbidden || s.snapshot().Halted != "" {
+		t.Errorf("another site paused it: %s", answer.Status)
+	}
+}
+
+// TestTryingAllIDs asks for many keys with the token of a stick that was found.
+func TestTryingAllIDs(t *testing.T) {
+	s := newSite(t, "", Options{})
+	c, _ := s.machine("THIEF")
+	for i := range maxWants + 5 {
+		if got := s.wants(c, fmt.Sprintf("%08x-0000-0000-0000-000000000000", i)); got != "wait" {
+			t.Fatalf("%d: %s", i, got)
+		}
+	}
+	if got := s.wants(c, knownID); got != "wait" {
+		t.Errorf("after so many, it got %s", got)
+	}
+	// Under other names, from the same address.
+	for range limitPerHost {
+		s.limits.allow("127.0.0.1", time.Now())
+	}
+	other, _ := s.machine("THIEF2")
+	if got := s.wants(other, knownID); got != "wait" {
+		t.Errorf("under another name, it got %s", got)
+	}
+	if s.counts.limited == 0 || !strings.Contains(s.lines.String(), "more keys than a machine has") {
+		t.Error("nobody was told")
+	}
+}
+
+func TestSignIn(t *testing.T) {
+	s := newSite(t, "", Options{})
+	c := s.web.Client()
+	for range maxFailed {
+		if status := s.post(c, "/sign-in", url.Values{"token": {"guess"}}); status != http.StatusUnauthorized {
+			t.Fatal(status)
+		}
+	}
+	if status := s.post(c, "/sign-in", url.Values{"token": {string(signInWord)}}); status != http.StatusTooManyRequests {
+		t.Errorf("after %d wrong ones: %d", maxFailed, status)
+	}
+	s.now = func() time.Time { return time.Now().Add(2 * time.Minute) }
+	browser := s.browser()
+	cookie := browser.Jar.Cookies(nil)[0]
+	if !cookie.HttpOnly || !cookie.Secure || cookie.SameSite != http.SameSiteStrictMode {
+		t.Errorf("cookie %v", cookie)
+	}
+	if status, _ := s.get(browser, "/metrics"); status != http.StatusOK {
+		t.Errorf("metrics: %d", status)
+	}
+	s.post(browser, "/sign-out", nil)
+	if status, _ := s.get(browser, "/metrics"); status != http.StatusUnauthorized {
+		t.Errorf("signed out: %d", status)
+	}
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.web.URL+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+string(signInWord))
+	r, err := c.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Body.Close() }()
+	text, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(text), "bootmend_keys_given_total 0\n") {
+		t.Errorf("Prometheus gets %s %q, %v", r.Status, text, err)
+	}
+}
+
+// TestEvents has a page watch: it is told at once.
+func TestEvents(t *testing.T) {
+	s := newSite(t, "", Options{})
+	r, err := s.browser().Get(s.web.URL + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Body.Close() }()
+	lines := bufio.NewScanner(r.Body)
+	next := func() string {
+		for lines.Scan() {
+			if lines.Text() != "" {
+				return lines.Text()
+			}
+		}
+		return ""
+	}
+	if got := next(); got != "data: changed" {
+		t.Fatal(got)
+	}
+	c, _ := s.machine("A")
+	if _, err := c.Hello(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if got := next(); got != "data: changed" || time.Since(start) > 10*time.Second {
+		t.Errorf("%q after %s", got, time.Since(start))
+	}
+}
+
+// TestExport: a spreadsheet must not take a name for a formula.
+func TestExport(t *testing.T) {
+	s := newSite(t, "", Options{})
+	c, _ := s.machine("=cmd|calc")
+	if _, err := c.Hello(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	browser := s.browser()
+	if _, text := s.get(browser, "/machines.csv"); !strings.Contains(text, ",'=cmd|calc,") {
+		t.Error(text)
+	}
+	_, text := s.get(browser, "/machines.json")
+	var list []Machine
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != 1 || list[0].Serial != "=cmd|calc" {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// TestKilled kills a server in the middle of reports: each that was accepted is there.
+func TestKilled(t *testing.T) {
+	const folder = "BOOTMEND_TEST_STORE"
+	if dir := os.Getenv(folder); dir != "" {
+		store, err := OpenStore(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; ; i++ {
+			run, err := remediate.NewRun(time.Now(), "test", bytes.NewReader(fmt.Appendf(nil, "%04d", i%10000)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := store.save(run.Name(), logOf(run, remediate.OutcomeHealed)); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Println("accepted", run.Name())
+		}
+	}
+	dir := t.TempDir()
+	child := exec.Command(os.Args[0], "-test.run=^TestKilled$")
+	child.Env = append(os.Environ(), folder+"="+dir)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var accepted []string
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if run, ok := strings.CutPrefix(lines.Text(), "accepted "); ok {
+			accepted = append(accepted, run)
+		}
+		if len(accepted) == 50 {
+			_ = child.Process.Kill()
+		}
+	}
+	_ = child.Wait() // killed
+	if len(accepted) < 50 {
+		t.Fatalf("only %d were accepted", len(accepted))
+	}
+	for _, run := range accepted {
+		data, err := os.ReadFile(filepath.Join(dir, "reports", run+".jsonl"))
+		if _, outcome, _, _ := readLog(data); err != nil || outcome != remediate.OutcomeHealed {
+			t.Errorf("%s was accepted and is lost: %v", run, err)
+		}
+	}
+	s := newSite(t, dir, Options{}) // what was half written is no log
+	if n := len(s.snapshot().Machines); n < 50 || n > len(accepted)+1 {
+		t.Errorf("%d machines of %d accepted", n, len(accepted))
+	}
+}
+
+// BenchmarkKey is one look-up over TLS, with its proof and the line on the disk.
+func BenchmarkKey(b *testing.B) {
+	store, err := OpenStore(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	list, err := keys.Read(strings.NewReader("KeyID,RecoveryKey\n"+knownID+","+secretKey+"\n"), "keys.csv")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := New(Options{Keys: list, Token: boot, SignIn: signInWord, Store: store})
+	if err != nil {
+		b.Fatal(err)
+	}
+	web := httptest.NewTLSServer(s.Handler())
+	defer web.Close()
+	id, err := bitlocker.ParseGUID(knownID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	run, err := remediate.NewRun(time.Now(), "test", strings.NewReader("abcd"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.RunParallel(func(pb *testing.PB) {
+		c := fleet.NewClient(web.URL, sha256.Sum256(web.Certificate().Raw), boot, run)
+		for pb.Next() {
+			if _, ok, err := c.Key(context.Background(), id, ""); err != nil || !ok {
+				b.Error(ok, err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "keys/s")
+}
