@@ -66,6 +66,10 @@ type agent struct {
 	hidden []attach.Hidden
 	// forceDry is set by the menu.
 	forceDry bool
+	// server is what the media name; nil for none. consulted is set once it was asked what to do, serverDry if it wants a
+	// dry run.
+	server               *server
+	consulted, serverDry bool
 	// discard are volumes whose hibernated session a person has given up.
 	discard map[string]bool
 }
@@ -89,6 +93,9 @@ func work() {
 	a.prepare()
 	a.discover(ctx)
 	for {
+		if a.consult(ctx) {
+			a.leave(ctx)
+		}
 		verdicts := a.healAll(ctx)
 		a.finish(ctx, verdicts)
 	}
@@ -169,6 +176,7 @@ func (a *agent) pending() bool {
 
 // scan looks at every block device that it has not seen yet.
 func (a *agent) scan(ctx context.Context) {
+	a.takeServerKeys(ctx)
 	blocks, err := attach.List()
 	if err != nil {
 		return
@@ -312,6 +320,7 @@ func (a *agent) useMedia(ctx context.Context, m *media) {
 	}
 	a.takeKeys(ctx, m.keys)
 	a.search(ctx)
+	a.useServer(ctx, m.config.Server)
 }
 
 // useStick looks for keys on a stick, or any other small file system, that is not the medium.
@@ -375,7 +384,7 @@ func (a *agent) healAll(ctx context.Context) []verdict {
 // healWaiting asks for the key of a volume that nothing opened so far.
 func (a *agent) healWaiting(ctx context.Context, v *volume, verdicts []verdict) []verdict {
 	err := errSkip
-	if v.undecided(a.keys.sources) {
+	if a.askServer(ctx, v) || v.undecided(a.keys.sources) {
 		err = a.awaitKey(ctx, v) // something has turned up for another volume
 	}
 	if err != nil && v.looksLikeData() && anyWindows(verdicts) {
@@ -452,7 +461,7 @@ func protectorList(m *bitlocker.Metadata) string {
 }
 
 func (a *agent) dryRun() bool {
-	return a.forceDry || a.boot.dryRun || a.media != nil && a.media.config.DryRun
+	return a.forceDry || a.serverDry || a.boot.dryRun || a.media != nil && a.media.config.DryRun
 }
 
 func (a *agent) policy() remediate.Policy {

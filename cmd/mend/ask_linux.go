@@ -138,6 +138,9 @@ func (a *agent) askRecovery(ctx context.Context, v *volume, hasPassword bool) er
 			a.con.line("The %s opens as soon as the stick with its identity is plugged in. Or:", s.name)
 		}
 	}
+	if a.server != nil && a.server.answered() {
+		a.con.line("The server %s is asked, too: this goes on as soon as somebody approves this machine or types the key there. Or:", a.server.config)
+	}
 	also := ""
 	if hasPassword {
 		also = " P types the volume's password instead."
@@ -215,6 +218,7 @@ func (a *agent) keyPress(ctx context.Context, prompt func() string) (byte, error
 		case <-a.drivers.appeared:
 		case <-time.After(lookPeriod):
 		}
+		a.askLate(ctx)
 		before := a.keys.changes
 		a.con.open = true
 		a.scan(ctx)

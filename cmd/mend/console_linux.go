@@ -23,6 +23,8 @@ type console struct {
 	open    bool
 	display display
 	history []noted
+	// told hears of each step; it may be nil.
+	told func(step string)
 }
 
 type terminal struct {

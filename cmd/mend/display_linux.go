@@ -38,6 +38,9 @@ func (c *console) step(s screen.Step) {
 		return
 	}
 	c.display.step = s
+	if c.told != nil {
+		c.told(s.String())
+	}
 	for _, t := range c.terms {
 		if t.pages {
 			width, _ := t.size()

@@ -141,6 +141,7 @@ func (a *agent) advise() {
 
 // saveLogs writes the log to the media and to each volume that was changed anyway.
 func (a *agent) saveLogs(verdicts []verdict) {
+	defer a.reportToServer()
 	where, err := a.media.saveLog(a.started, a.log.Bytes())
 	switch {
 	case err != nil:

@@ -76,6 +76,7 @@ func (n *network) start(space, ready, program string, args ...string) *serverOut
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = noOrphan()
 	check(n.t, cmd.Start())
+	out.process = cmd.Process
 	n.t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt) // "ip netns exec" became the server
 		kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
@@ -112,8 +113,17 @@ func (n *network) card(firmware Firmware) []string {
 
 // output collects what a server says.
 type serverOutput struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu      sync.Mutex
+	text    bytes.Buffer
+	process *os.Process
+}
+
+// kill ends the server without giving it time for anything.
+func (o *serverOutput) kill(t *testing.T) {
+	t.Helper()
+	check(t, o.process.Kill())
+	_, err := o.process.Wait()
+	check(t, err)
 }
 
 func (o *serverOutput) Write(p []byte) (int, error) {

@@ -103,6 +103,22 @@ func connect(ctx context.Context, sysfs, resolver string) (*Link, error) {
 	}
 }
 
+// Missing says what keeps the machine off the network for now: ErrNoCard, ErrNoCable, or nil.
+func Missing() error { return missing(sysfs) }
+
+func missing(sysfs string) error {
+	list := cards(sysfs)
+	if len(list) == 0 {
+		return ErrNoCard
+	}
+	for _, card := range list {
+		if up, err := linkUp(card); err == nil && up {
+			return nil
+		}
+	}
+	return ErrNoCable
+}
+
 const (
 	sysfs    = "/sys/class/net"
 	resolver = "/etc/resolv.conf" // where Go's own resolver looks

@@ -169,6 +169,12 @@ func connectInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "etc/resolv.conf")
+	if err := missing(dir); !errors.Is(err, ErrNoCable) {
+		t.Errorf("missing: %v", err)
+	}
+	if err := missing(t.TempDir()); !errors.Is(err, ErrNoCard) {
+		t.Errorf("missing: %v", err)
+	}
 	soon, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := connect(soon, dir, file); !errors.Is(err, ErrNoCable) {
@@ -188,6 +194,9 @@ func connectInside(t *testing.T) {
 	}
 	if out, err := exec.Command("ip", "route").CombinedOutput(); err != nil || !strings.Contains(string(out), "default via 10.92.0.1") {
 		t.Errorf("routes: %s, %v", out, err)
+	}
+	if err := missing(dir); err != nil {
+		t.Errorf("missing: %v", err)
 	}
 	lease, err := renew(ctx, link.Card, link.lease)
 	if err != nil {

@@ -76,6 +76,9 @@ const (
 
 var stepNames = []string{"find disks", "unlock", "look", "heal", "done"}
 
+// String is the step in a word or two.
+func (s Step) String() string { return stepNames[s] }
+
 // Header tells which machine this is and which step runs.
 func Header(machine string, step Step, width int) []string {
 	steps := make([]string, len(stepNames))

@@ -1,0 +1,209 @@
+package boottest
+
+import (
+	"bytes"
+	"context"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bootmend/bootmend/remediate"
+)
+
+// control is a running "bootmend control" on the test's network.
+type control struct {
+	t     *testing.T
+	n     *network
+	state string
+	said  *serverOutput
+}
+
+// control starts the server with keys, and waits until it answers.
+func (n *network) control(keys string, args ...string) *control {
+	n.t.Helper()
+	bootmend, err := program()
+	check(n.t, err)
+	c := &control{t: n.t, n: n, state: filepath.Join(n.t.TempDir(), "state")}
+	args = append([]string{"control", "--state", c.state}, args...)
+	if keys != "" {
+		args = append(args, "--keys", private(n.t, "keys.csv", keys))
+	}
+	c.said = n.start("boot", "Token to sign in:", bootmend, args...)
+	return c
+}
+
+func (c *control) serverFile() string { return filepath.Join(c.state, "server.yaml") }
+
+// reports are the logs that the server has.
+func (c *control) reports() (logs [][]byte) {
+	c.t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.state, "reports", "*.jsonl"))
+	check(c.t, err)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		check(c.t, err)
+		logs = append(logs, data)
+	}
+	return logs
+}
+
+// handedIn makes sure that the log of the only machine ends with an outcome.
+func (c *control) handedIn(want remediate.Outcome) {
+	c.t.Helper()
+	logs := c.reports()
+	if len(logs) != 1 || !bytes.Contains(logs[0], []byte(`"outcome":"`+string(want)+`"`)) {
+		c.t.Errorf("the server has %d logs, none with the outcome %s: %s", len(logs), want, bytes.Join(logs, nil))
+	}
+}
+
+// controlCard is a network card that the machine does not start from.
+func (n *network) controlCard() []string {
+	return []string{"-netdev", "tap,id=net,ifname=" + n.tap() + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:02:91:01"}
+}
+
+// TestControl heals a machine whose key is with the server of its site only: the media hold none, and nobody types.
+func TestControl(t *testing.T) {
+	parallel(t)
+	n := newNetwork(t)
+	disk := newDisk(t, DiskOptions{})
+	n.dhcp(someAddresses)
+	server := n.control(keyList(disk))
+	iso := media(t, "", "--countdown", "0s", "--control", server.serverFile())
+	m := boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}, Extra: n.controlCard()})
+	m.expect("Server https://10.91.0.2:8443, reached as eth0, 10.91.0.1", patience)
+	m.expect("The server has sent 1 recovery key", patience)
+	m.expect("Unlocked .* by server https://10.91.0.2:8443", patience)
+	m.healed()
+	m.expect("The server https://10.91.0.2:8443 has the log", patience)
+	m.reset(patience)
+	m.noDefect()
+	if leak := LeakedKey(disk.Password, []byte(m.Transcript()+server.said.String())); leak != "" {
+		t.Errorf("a console showed %s of the recovery password", leak)
+	}
+	examine(t, disk, true)
+	server.handedIn(remediate.OutcomeHealed)
+	audit, err := os.ReadFile(filepath.Join(server.state, "audit.jsonl"))
+	check(t, err)
+	if !strings.Contains(strings.ToUpper(string(audit)), strings.ToUpper(disk.KeyID)) || !strings.Contains(string(audit), `"given"`) {
+		t.Errorf("the key is not written down: %s", audit)
+	}
+}
+
+// TestControlNetboot does it without any medium: "bootmend serve" starts the machine, "bootmend control" gives the key. A
+// person has to approve the machine first, and does so on the page.
+func TestControlNetboot(t *testing.T) {
+	parallel(t)
+	bootmend, err := program()
+	check(t, err)
+	n := newNetwork(t)
+	disk := newDisk(t, DiskOptions{})
+	n.dhcp(someAddresses, "--no-ping")
+	server := n.control(keyList(disk), "--approve")
+	n.start("boot", "serving machines", bootmend, "serve", "--countdown", "0s", "--control", server.serverFile())
+	m := boot(t, Options{Firmware: SecureBoot, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(SecureBoot)})
+	m.expect("Media from the network", patience)
+	m.expect("is asked, too: this goes on as soon as somebody approves", patience)
+	m.expect("key: ", patience)
+	server.click("/approve", url.Values{})
+	m.expect("The server has sent 1 recovery key", patience)
+	m.healed()
+	m.reset(patience)
+	m.noDefect()
+	examine(t, disk, true)
+	server.handedIn(remediate.OutcomeHealed)
+}
+
+// TestControlTyped has the key typed at the page, and the server killed and started again in the middle.
+func TestControlTyped(t *testing.T) {
+	parallel(t)
+	n := newNetwork(t)
+	disk := newDisk(t, DiskOptions{})
+	n.dhcp(someAddresses)
+	first := n.control("")
+	iso := media(t, "", "--countdown", "0s", "--control", first.serverFile())
+	m := boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}, Extra: n.controlCard()})
+	m.expect("key: ", patience)
+	first.said.kill(t)
+	second := &control{t: t, n: n, state: first.state}
+	bootmend, err := program()
+	check(t, err)
+	second.said = n.start("boot", "Token to sign in:", bootmend, "control", "--state", first.state)
+	second.click("/key", url.Values{"id": {disk.KeyID}, "key": {disk.Password}})
+	m.expect("The server has sent 1 recovery key", patience)
+	m.healed()
+	m.reset(patience)
+	m.noDefect()
+	examine(t, disk, true)
+	second.handedIn(remediate.OutcomeHealed)
+}
+
+// TestControlPaused leaves a machine as it is when the server says so, and one heals by what is typed here when the
+// server is not there at all.
+func TestControlPaused(t *testing.T) {
+	parallel(t)
+	n := newNetwork(t)
+	disk := newDisk(t, DiskOptions{Plain: true})
+	before := sum(t, disk.Path)
+	n.dhcp(someAddresses)
+	server := n.control("")
+	server.click("/pause", nil)
+	iso := media(t, "", "--countdown", "0s", "--control", server.serverFile())
+	m := boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}, Extra: n.controlCard()})
+	m.expect("wants this machine .* to be left as it is: paused by a person", patience)
+	m.reset(patience)
+	m.noDefect()
+	if sum(t, disk.Path) != before {
+		t.Error("the machine was to be left as it is, and its disk was changed")
+	}
+	m.Close()
+	server.said.kill(t)
+	m = boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}, Extra: n.controlCard()})
+	m.expect("does not answer: .*goes on without it", patience)
+	m.healed()
+	m.reset(patience)
+	m.noDefect()
+	examine(t, disk, true)
+}
+
+// click does what a signed-in person does on the page, for the machine that waits as soon as one does. A form of nil is a
+// button that is no machine's.
+func (c *control) click(path string, form url.Values) {
+	c.t.Helper()
+	token := regexp.MustCompile(`Token to sign in: +(\S+)`).FindStringSubmatch(c.said.String())
+	if token == nil {
+		c.t.Fatal("no token on the terminal")
+	}
+	jar := filepath.Join(c.t.TempDir(), "cookies")
+	curl := func(path string, form url.Values) string {
+		c.t.Helper()
+		args := []string{"netns", "exec", c.n.name + "boot", "curl", "--silent", "--show-error", "--fail", "--insecure", "--location",
+			"--cookie", jar, "--cookie-jar", jar, "https://" + bootAddress + ":8443" + path}
+		if form != nil {
+			args = append(args, "--data", form.Encode())
+		}
+		out, err := run(context.Background(), "ip", args...)
+		check(c.t, err)
+		return string(out)
+	}
+	curl("/sign-in", url.Values{"token": {token[1]}})
+	if form == nil {
+		curl(path, url.Values{})
+		return
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+		list := curl("/machines.json", nil)
+		waits := regexp.MustCompile(`"run":"([^"]+)".*"waiting":\[`).FindStringSubmatch(list)
+		if waits != nil {
+			form.Set("run", waits[1])
+			curl(path, form)
+			return
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("no machine waits: %s", list)
+		}
+	}
+}
