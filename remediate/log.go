@@ -144,6 +144,7 @@ const (
 	OutcomeDryRun        Outcome = "dry-run"
 	OutcomeNeedsPerson   Outcome = "needs-person"
 	OutcomeFailed        Outcome = "failed"
+	OutcomeLeft          Outcome = "left" // as it was, because a server said so: it is still to be healed
 )
 
 // ResultEvent ends a run.

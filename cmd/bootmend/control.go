@@ -46,6 +46,7 @@ type controlOptions struct {
 	state          string
 	approve        bool
 	haltAfter      int
+	rings          string
 	cert, certKey  string
 }
 
@@ -59,6 +60,7 @@ func (o *controlOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.state, "state", "bootmend-control", "folder for the certificate, the logs of the machines and who got which key")
 	f.BoolVar(&o.approve, "approve", false, "give a machine keys only after a person has approved it on the page")
 	f.IntVar(&o.haltAfter, "halt-after", 0, "heal no further machine after so many were not healed (default: no limit)")
+	f.StringVar(&o.rings, "rings", "", "file that says in which order machines are healed, see below")
 	f.StringVar(&o.cert, "tls-cert", "", "certificate to use instead of one of its own (PEM)")
 	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
 }
@@ -84,10 +86,22 @@ start. There people approve machines, type keys from their desk, and pause every
 /machines.csv and /machines.json take the token as a bearer token. The logs in the folder's "reports" are
 read by "bootmend report". The keys are in memory only.
 
+With --rings FILE machines are healed in stages. A machine belongs to the first ring that it fits, by its
+serial number or UUID or by chance; it is sent on to Windows as it is until its ring is open. The next ring
+opens when at least "least" machines of the open one are done and "open_at" percent of them went well:
+
+  rings:
+    - {name: pilot, machines: [PF2A*, "5CD1234XYZ"], dry_run: true}
+    - {name: tenth, percent: 10}
+    - {name: all, percent: 100}
+  open_at: 95
+  least: 5
+
 Stop it with Ctrl-C; machines that wait go on asking.
 ` + exitHelp,
 		Example: `  bootmend control --keys BitLockerKeys.csv
   bootmend control --keys keys.age --approve --halt-after 3
+  bootmend control --keys keys.csv --rings rings.yaml --halt-after 3
   bootmend control --address boot.example.com --listen :443 --tls-cert cert.pem --tls-key key.pem`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -112,6 +126,16 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	if err != nil {
 		return err
 	}
+	var rollout *control.Rollout
+	if opts.rings != "" {
+		data, err := os.ReadFile(opts.rings)
+		if err != nil {
+			return err
+		}
+		if rollout, err = control.ParseRollout(data); err != nil {
+			return fmt.Errorf("%s: %w", opts.rings, err)
+		}
+	}
 	store, err := control.OpenStore(opts.state)
 	if err != nil {
 		return withHint(fmt.Errorf("state folder: %w", err), "name a folder that you may write to with --state")
@@ -128,7 +152,7 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	lines := &lineWriter{w: out}
 	signIn := control.NewSecret()
 	server, err := control.New(control.Options{
-		Keys: list, Token: token, SignIn: signIn, Approve: opts.approve, HaltAfter: opts.haltAfter, Store: store, Printf: lines.printf,
+		Keys: list, Token: token, SignIn: signIn, Approve: opts.approve, HaltAfter: opts.haltAfter, Rollout: rollout, Store: store, Printf: lines.printf,
 	})
 	if err != nil {
 		return err

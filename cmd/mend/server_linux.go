@@ -230,7 +230,7 @@ func (a *agent) leave(ctx context.Context) {
 	for _, v := range a.volumes {
 		verdicts = append(verdicts, verdict{outcome: locked, volume: v, text: "left as it is"})
 	}
-	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeNeedsPerson, Message: "left as it is: " + a.server.decision.Reason})
+	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + a.server.decision.Reason})
 	a.saveLogs(nil)
 	a.goToWindows(ctx, verdicts)
 	if a.countdown(ctx, config.Reboot, leavePause) {

@@ -148,6 +148,8 @@ func (r *run) ended(e *remediate.ResultEvent) {
 	case remediate.OutcomeHealed, remediate.OutcomeNothingToHeal, remediate.OutcomeNeedsPerson, remediate.OutcomeFailed:
 	case remediate.OutcomeDryRun:
 		r.dry = true
+	case remediate.OutcomeLeft:
+		r.outcome = remediate.OutcomeNeedsPerson
 	case remediate.OutcomeHealedBefore:
 		r.outcome = remediate.OutcomeHealed
 	default: // of a newer program

@@ -130,6 +130,10 @@ func TestMachine(t *testing.T) {
 			Machine{Result: Unfinished, NeedsPerson: true, Why: "the log has no end: the power failed or the stick was pulled",
 				Computer: "FRONTDESK-7", Runs: 1, KeyIDs: []string{keyID}},
 		},
+		"left by a server": {
+			[]aRun{{"a", 0, dell, []remediate.Event{result("left", "left as it is: paused")}}},
+			Machine{Result: remediate.OutcomeNeedsPerson, NeedsPerson: true, Why: "left as it is: paused", Runs: 1},
+		},
 		"a result of the future": {
 			[]aRun{{"a", 0, dell, []remediate.Event{result("beamed-up", "")}}},
 			Machine{Result: remediate.OutcomeNeedsPerson, NeedsPerson: true, Why: "result beamed-up is not known to this version", Runs: 1},

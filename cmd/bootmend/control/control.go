@@ -33,7 +33,9 @@ type Options struct {
 	Approve bool
 	// HaltAfter is how many machines may fail before no other one is healed; 0 is no limit.
 	HaltAfter int
-	Store     *Store
+	// Rollout heals machines in rings; nil heals all.
+	Rollout *Rollout
+	Store   *Store
 	// Printf tells the person at the terminal; it may be nil.
 	Printf func(format string, args ...any)
 }
@@ -50,7 +52,7 @@ type Server struct {
 	mu       sync.Mutex
 	machines map[string]*machine // by what a machine is known by
 	runs     map[string]*machine // by run
-	halted   string              // why no machine is healed; empty: they are
+	state    state
 	counts   counts
 	changed  chan struct{} // closed and replaced at each change
 }
@@ -70,6 +72,7 @@ type machine struct {
 	message  string
 	seen     time.Time
 	approved bool
+	ring     int
 	failed   bool // counts for HaltAfter
 	wants    []*want
 }
@@ -100,6 +103,9 @@ func New(o Options) (*Server, error) {
 		if _, twice := s.keys[e.ID]; e.HasID && !twice {
 			s.keys[e.ID] = e.Password
 		}
+	}
+	if err := s.load(); err != nil {
+		return nil, err
 	}
 	return s, o.Store.each(func(run string, log []byte) { s.remember(run, log) })
 }
@@ -171,6 +177,9 @@ func (s *Server) begin(run string, identity remediate.Identity) (*machine, error
 		s.runs[run] = m
 	}
 	m.identity, m.seen = identity, s.now()
+	if s.options.Rollout != nil {
+		m.ring = s.options.Rollout.of(identity, id)
+	}
 	return m, nil
 }
 
@@ -185,8 +194,11 @@ func (s *Server) hello(from string, q fleet.Hello) (fleet.Welcome, error) {
 	defer s.change()
 	m.address, m.version, m.step = from, clip(q.Version), "started"
 	answer := fleet.Welcome{Decision: fleet.Heal}
-	if s.halted != "" {
-		answer = fleet.Welcome{Decision: fleet.Leave, Reason: s.halted}
+	switch {
+	case s.state.Halted != "":
+		answer = fleet.Welcome{Decision: fleet.Leave, Reason: s.state.Halted}
+	case s.options.Rollout != nil:
+		answer = s.options.Rollout.decide(m.ring, s.state.Open)
 	}
 	m.decision = answer.Decision
 	s.options.Printf("%s has started (%s)", m.name(), from)
@@ -230,7 +242,7 @@ func (s *Server) key(from string, q fleet.KeyRequest) (fleet.KeyAnswer, error) {
 	switch {
 	case w.typed != nil:
 		password = *w.typed
-	case w.limited || s.halted != "" || s.options.Approve && !m.approved || !found:
+	case w.limited || s.state.Halted != "" || m.decision == fleet.Leave || s.options.Approve && !m.approved || !found:
 		return fleet.KeyAnswer{State: fleet.Wait}, nil
 	}
 	// Before it is given: no key leaves without a line.
@@ -297,7 +309,10 @@ func (s *Server) report(run string, log []byte) error {
 	defer s.mu.Unlock()
 	defer s.change()
 	s.options.Printf("%s: %s", m.name(), cmp.Or(m.message, string(m.outcome)))
-	if m.outcome != remediate.OutcomeFailed && m.outcome != remediate.OutcomeNeedsPerson || m.failed || m.decision == fleet.Leave {
+	if err := s.advance(); err != nil {
+		return err
+	}
+	if m.outcome != remediate.OutcomeFailed && m.outcome != remediate.OutcomeNeedsPerson || m.failed {
 		return nil
 	}
 	m.failed = true
@@ -307,11 +322,12 @@ func (s *Server) report(run string, log []byte) error {
 			failed++
 		}
 	}
-	if s.options.HaltAfter > 0 && failed >= s.options.HaltAfter && s.halted == "" {
-		s.halted = fmt.Sprintf("halted: %d machines were not healed", failed)
-		s.options.Printf("%s: no other machine is healed until somebody resumes", s.halted)
+	if s.options.HaltAfter == 0 || failed < s.options.HaltAfter || s.state.Halted != "" {
+		return nil
 	}
-	return nil
+	s.state.Halted = fmt.Sprintf("halted: %d machines were not healed", failed)
+	s.options.Printf("%s: no other machine is healed until somebody resumes", s.state.Halted)
+	return s.keep(s.event("halted", nil, nil, ""))
 }
 
 // remember takes from a log what is shown of a machine; nil is a log without one.
@@ -388,10 +404,11 @@ func (s *Server) halt(reason, who string) error {
 	if reason != "" {
 		what = "paused"
 	}
-	if err := s.options.Store.Audit(s.event(what, nil, nil, who)); err != nil {
+	s.state.Halted = reason
+	if err := s.keep(s.event(what, nil, nil, who)); err != nil {
 		return err
 	}
-	if s.halted = reason; reason == "" {
+	if reason == "" {
 		for _, m := range s.machines {
 			m.failed = false // counted anew
 		}

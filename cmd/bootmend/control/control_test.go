@@ -298,7 +298,7 @@ func TestHalt(t *testing.T) {
 	if _, err := left.Hello(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if err := left.Report(context.Background(), logOf(leftRun, remediate.OutcomeNeedsPerson)); err != nil {
+	if err := left.Report(context.Background(), logOf(leftRun, remediate.OutcomeLeft)); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.snapshot().Halted; got != "halted: 2 machines were not healed" {
@@ -311,6 +311,117 @@ func TestHalt(t *testing.T) {
 	s.post(s.browser(), "/pause", nil)
 	if w, err := c.Hello(context.Background()); err != nil || w.Decision != fleet.Leave {
 		t.Errorf("paused: %+v, %v", w, err)
+	}
+}
+
+const rollout = `
+rings:
+  - {name: pilot, machines: ["pf2*"], dry_run: true}
+  - {name: some, machines: [B, C, D]}
+  - {name: all, percent: 100}
+open_at: 60
+least: 2
+`
+
+// TestRings heals in stages.
+func TestRings(t *testing.T) {
+	rings, err := ParseRollout([]byte(rollout))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, "", Options{Rollout: rings, HaltAfter: 2})
+	ctx := context.Background()
+	is := func(serial string, want fleet.Decision, outcome remediate.Outcome) {
+		t.Helper()
+		c, run := s.machine(serial)
+		w, err := c.Hello(ctx)
+		if err != nil || w.Decision != want {
+			t.Fatalf("%s: %+v, %v, want %s", serial, w, err, want)
+		}
+		if got := s.wants(c, knownID); (got == secretKey) != (want != fleet.Leave) {
+			t.Errorf("%s got the key: %s", serial, got)
+		}
+		if outcome == "" {
+			return
+		}
+		if err := c.Report(ctx, logOf(run, outcome)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is("PF2A", fleet.DryRun, remediate.OutcomeDryRun)
+	is("B", fleet.Leave, remediate.OutcomeLeft) // counts nowhere
+	is("X", fleet.Leave, "")
+	is("PF2B", fleet.DryRun, remediate.OutcomeDryRun)
+	is("B", fleet.Heal, remediate.OutcomeHealed)
+	is("C", fleet.Heal, remediate.OutcomeFailed)
+	is("X", fleet.Leave, "") // 1 of 2
+	is("D", fleet.Heal, remediate.OutcomeHealed)
+	if got := s.snapshot().Rings; len(got) != 3 || got[1].Done != 3 || got[1].Well != 2 || !got[2].Open {
+		t.Errorf("%+v", got)
+	}
+
+	// It is the same after a restart.
+	s = newSite(t, s.dir, Options{Rollout: rings, HaltAfter: 1})
+	is("X", fleet.Heal, remediate.OutcomeFailed)
+	is("Y", fleet.Leave, "")
+	s = newSite(t, s.dir, Options{Rollout: rings})
+	is("Y", fleet.Leave, "") // halted is kept, too
+
+	// A person need not wait.
+	s = newSite(t, "", Options{Rollout: rings})
+	is("B", fleet.Leave, "")
+	browser := s.browser()
+	if _, page := s.get(browser, "/"); !strings.Contains(page, "Open it now") || !strings.Contains(page, "<b>some</b>: not open yet") {
+		t.Error(page)
+	}
+	for i, want := range []int{http.StatusSeeOther, http.StatusSeeOther, http.StatusUnprocessableEntity} {
+		if status := s.post(browser, "/ring", nil); status != want {
+			t.Errorf("opened %d times: %d", i+1, status)
+		}
+	}
+	is("B", fleet.Heal, "")
+	is("X", fleet.Heal, "")
+}
+
+// TestPercent chooses about as many as it says, and always the same.
+func TestPercent(t *testing.T) {
+	r, err := ParseRollout([]byte("rings: [{name: tenth, percent: 10}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := 0
+	for i := range 10_000 {
+		serial := fmt.Sprintf("SN%d", i)
+		ring := r.of(remediate.Identity{Serial: serial}, serial)
+		if ring != r.of(remediate.Identity{Serial: serial}, strings.ToLower(serial)) {
+			t.Fatalf("%s changes its ring", serial)
+		}
+		if ring == 0 {
+			in++
+		}
+	}
+	if in < 900 || in > 1100 {
+		t.Errorf("%d of 10000 are in", in)
+	}
+}
+
+func TestParseRollout(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                       "no rings",
+		"rings: []":              "no rings",
+		"rings: [{name: a}]":     "holds no machine",
+		"rings: [{percent: 10}]": "name of its own",
+		"rings: [{name: a, percent: 10}, {name: a, percent: 20}]": "ring 2: give it a name",
+		"rings: [{name: a, percent: 101}]":                        "percent 101",
+		"rings: [{name: a, machines: ['[']}]":                     "syntax error in pattern",
+		"rings: [{name: a, percent: 1}]\nopen_at: 0":              "open_at 0",
+		"rings: [{name: a, percent: 1}]\nleast: 0":                "least 0",
+		"rings: [{name: a, procent: 1}]":                          "procent",
+		"rings: {":                                                "yaml",
+	} {
+		if _, err := ParseRollout([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ func (m Machine) Bad() bool {
 
 // Good reports whether nothing is left to do.
 func (m Machine) Good() bool {
-	return m.Outcome != "" && !m.Bad() && m.Outcome != remediate.OutcomeDryRun
+	return m.Outcome != "" && !m.Bad() && m.Outcome != remediate.OutcomeDryRun && m.Outcome != remediate.OutcomeLeft
 }
 
 // view is what the page shows.
@@ -69,16 +69,38 @@ type view struct {
 	Error    string
 	Machines []Machine
 	Halted   string
+	Rings    []RingView
 	Healed   int
 	Waiting  int
 	Bad      int
+}
+
+// RingView is a ring as the page shows it.
+type RingView struct {
+	Name       string
+	Open, Next bool // Next is the one that opens next
+	DryRun     bool
+	Done, Well int
+}
+
+// rings are those of the rollout. mu is held.
+func (s *Server) rings() (list []RingView) {
+	if s.options.Rollout == nil {
+		return nil
+	}
+	for i, ring := range s.options.Rollout.Rings {
+		v := RingView{Name: ring.Name, Open: i <= s.state.Open, Next: i == s.state.Open+1, DryRun: ring.DryRun}
+		v.Done, v.Well = s.tally(i)
+		list = append(list, v)
+	}
+	return list
 }
 
 // snapshot lists the machines: those that wait for a person first, then the newest.
 func (s *Server) snapshot() view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := view{SignedIn: true, Halted: s.halted}
+	v := view{SignedIn: true, Halted: s.state.Halted, Rings: s.rings()}
 	for _, m := range s.machines {
 		shown := Machine{
 			Run: m.run, Name: m.name(), ComputerName: m.identity.ComputerName, Serial: m.identity.Serial, Model: m.identity.Model,
@@ -151,6 +173,7 @@ func (s *Server) pages(mux *http.ServeMux) {
 	}))
 	inside("POST /pause", s.action(func(r *http.Request) error { return s.halt("paused by a person", hostOf(r.RemoteAddr)) }))
 	inside("POST /resume", s.action(func(r *http.Request) error { return s.halt("", hostOf(r.RemoteAddr)) }))
+	inside("POST /ring", s.action(func(r *http.Request) error { return s.openNext(hostOf(r.RemoteAddr)) }))
 	inside("GET /events", s.events)
 	inside("GET /machines.json", s.exportJSON)
 	inside("GET /machines.csv", s.exportCSV)
@@ -236,8 +259,8 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	v := s.snapshot()
 	s.mu.Lock()
-	c, halted := s.counts, 0
-	if s.halted != "" {
+	c, halted, open := s.counts, 0, s.state.Open+1
+	if s.state.Halted != "" {
 		halted = 1
 	}
 	s.mu.Unlock()
@@ -250,6 +273,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		{"bootmend_machines_failed", "gauge", "Machines that a person has to see to.", v.Bad},
 		{"bootmend_machines_waiting", "gauge", "Machines that wait for a key.", v.Waiting},
 		{"bootmend_halted", "gauge", "1 while no machine is healed.", halted},
+		{"bootmend_rings_open", "gauge", "Rings that are open; 1 where there is no rollout.", open},
 		{"bootmend_keys_given_total", "counter", "Recovery keys given to machines.", c.given},
 		{"bootmend_keys_limited_total", "counter", "Questions for keys beyond the limits.", c.limited},
 		{"bootmend_requests_refused_total", "counter", "Requests without a right proof.", c.refused},
