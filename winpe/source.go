@@ -1,11 +1,12 @@
 // Package winpe reads what an administrator has of Microsoft's Windows PE, which may not be shipped with bootmend: an
-// ADK folder, a copied or mounted Windows medium, or a WIM alone. [Open] finds the pieces and [Source.Status] says
-// what they are and what is missing.
+// ADK folder, a Windows medium or its ISO image, or a WIM alone. [Open] finds the pieces and [Source.Status] says what
+// they are and what is missing.
 package winpe
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bootmend/bootmend/winpe/udf"
 	"github.com/bootmend/bootmend/winpe/wim"
 )
 
@@ -20,16 +22,16 @@ import (
 type Source struct {
 	// Kind says in words what it is.
 	Kind string
-	// WIMPath is where the WIM lies.
+	// WIMPath is where the WIM lies, for people: in an ISO image behind the name of that.
 	WIMPath string
 	WIM     *wim.File
 	// Media is the folder with the boot files around it; nil where there is only the WIM.
 	Media fs.FS
 
-	file *os.File
+	file *os.File // the WIM, or the ISO image that it lies in
 }
 
-// Close closes the WIM.
+// Close closes what was opened.
 func (s *Source) Close() error { return s.file.Close() }
 
 // layouts are where a WIM lies in the folders that people have, and where the media folder is from there.
@@ -42,15 +44,36 @@ var layouts = []struct{ kind, wim, media string }{
 		"Assessment and Deployment Kit/Windows Preinstallation Environment/amd64/Media"},
 }
 
-// Open looks at a WIM or a folder. Names are found in any case, as on Windows.
-func Open(name string) (*Source, error) {
+// Open looks at a WIM, an ISO image of a Windows medium, or a folder. Names are found in any case, as on Windows. media
+// is a folder that has the boot files; "" takes those around the WIM.
+func Open(name, media string) (*Source, error) {
+	s, err := find(name)
+	if err != nil {
+		return nil, err
+	}
+	if media != "" {
+		info, err := os.Stat(media)
+		switch {
+		case err == nil && !info.IsDir():
+			err = fmt.Errorf("%s: is a file: name the folder with the boot files (bootmgr, boot, EFI)", media)
+		case err == nil && !hasFold(os.DirFS(media), "Boot") && !hasFold(os.DirFS(media), "EFI"):
+			err = fmt.Errorf("%s: has neither a folder Boot nor EFI: name the folder with the boot files (of the ADK: Media; of a Windows medium: its root)", media)
+		}
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		s.Media = os.DirFS(media)
+	}
+	return s, nil
+}
+
+func find(name string) (*Source, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsDir() {
-		s := &Source{Kind: "WIM alone", WIMPath: name}
-		return s, s.open()
+		return openFile(name, info.Size())
 	}
 	for _, l := range layouts {
 		found, ok := locate(name, l.wim)
@@ -66,6 +89,58 @@ func Open(name string) (*Source, error) {
 	return nil, fmt.Errorf("%s: holds no Windows PE: looked for %s and the folders of the ADK", name, layouts[1].wim)
 }
 
+// openFile opens a WIM or an ISO image.
+func openFile(name string, size int64) (*Source, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	disc, err := udf.Open(f, size)
+	if errors.Is(err, udf.ErrNoUDF) {
+		if isISO9660(f) {
+			_ = f.Close() // read only
+			return nil, fmt.Errorf("%s: %w, which Windows media have: mount it and name the folder", name, err)
+		}
+		s := &Source{Kind: "WIM alone", WIMPath: name, file: f}
+		return s, s.read(f, size)
+	}
+	if err != nil {
+		_ = f.Close() // read only
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	s := &Source{Kind: "ISO image of a Windows medium", Media: disc, file: f}
+	const place = "sources/boot.wim"
+	at, ok := locateFS(disc, place)
+	if !ok {
+		_ = f.Close() // read only
+		return nil, fmt.Errorf("%s: holds no Windows PE: looked for %s: use an installation medium of Windows", name, place)
+	}
+	s.WIMPath = name + ": " + at
+	inner, err := disc.Open(at)
+	var r io.ReaderAt
+	var info fs.FileInfo
+	if err == nil {
+		info, err = inner.Stat()
+	}
+	if err == nil {
+		if r, ok = inner.(io.ReaderAt); !ok {
+			err = errors.New("is a folder")
+		}
+	}
+	if err != nil {
+		_ = f.Close() // read only
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, s.read(r, info.Size())
+}
+
+// isISO9660 looks for the first volume descriptor (ECMA-119 section 8.1).
+func isISO9660(r io.ReaderAt) bool {
+	b := make([]byte, 6)
+	_, err := r.ReadAt(b, 16*2048)
+	return err == nil && string(b[1:]) == "CD001"
+}
+
 func (s *Source) open() error {
 	f, err := os.Open(s.WIMPath)
 	if err != nil {
@@ -73,11 +148,17 @@ func (s *Source) open() error {
 	}
 	s.file = f
 	info, err := f.Stat()
-	if err == nil {
-		s.WIM, err = wim.Open(f, info.Size())
-	}
 	if err != nil {
 		_ = f.Close() // read only
+		return fmt.Errorf("%s: %w", s.WIMPath, err)
+	}
+	return s.read(f, info.Size())
+}
+
+// read takes the WIM in; on an error the source is closed.
+func (s *Source) read(r io.ReaderAt, size int64) (err error) {
+	if s.WIM, err = wim.Open(r, size); err != nil {
+		_ = s.file.Close() // read only
 		return fmt.Errorf("%s: %w", s.WIMPath, err)
 	}
 	return nil
@@ -236,17 +317,23 @@ func (st *Status) needs(s *Source) {
 
 // hasFold reports whether a file is there under a name of any case.
 func hasFold(fsys fs.FS, name string) bool {
+	_, ok := locateFS(fsys, name)
+	return ok
+}
+
+// locateFS finds a path in any case.
+func locateFS(fsys fs.FS, name string) (string, bool) {
 	at := "."
 	for part := range strings.SplitSeq(name, "/") {
 		entries, err := fs.ReadDir(fsys, at)
 		if err != nil {
-			return false
+			return "", false
 		}
 		i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return strings.EqualFold(e.Name(), part) })
 		if i < 0 {
-			return false
+			return "", false
 		}
 		at = path.Join(at, entries[i].Name())
 	}
-	return true
+	return at, true
 }

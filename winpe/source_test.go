@@ -79,7 +79,7 @@ func TestStatus(t *testing.T) {
 			for _, file := range media {
 				write(t, filepath.Join(dir, test.media, file))
 			}
-			s, err := Open(dir)
+			s, err := Open(dir, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,12 +105,79 @@ func TestStatus(t *testing.T) {
 }
 
 func TestOpen(t *testing.T) {
-	if _, err := Open(t.TempDir()); err == nil || !strings.Contains(err.Error(), "holds no Windows PE") {
+	if _, err := Open(t.TempDir(), ""); err == nil || !strings.Contains(err.Error(), "holds no Windows PE") {
 		t.Errorf("an empty folder: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "boot.wim")
 	write(t, file)
-	if _, err := Open(file); err == nil || !strings.Contains(err.Error(), "begins with") {
+	if _, err := Open(file, ""); err == nil || !strings.Contains(err.Error(), "begins with") {
 		t.Errorf("no WIM: %v", err)
+	}
+}
+
+// TestOpenISO takes the WIM and the boot files straight from an image as Windows' media are: UDF beside ISO 9660.
+func TestOpenISO(t *testing.T) {
+	if _, err := exec.LookPath("genisoimage"); err != nil {
+		t.Skip("genisoimage is not installed")
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "sources"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	capture(t, filepath.Join(dir, "sources", "boot.wim"), bare, full)
+	for _, file := range media {
+		write(t, filepath.Join(dir, file))
+	}
+	image := func(dir string, args ...string) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "windows.iso")
+		if out, err := exec.Command("genisoimage", append(args, "-quiet", "-o", path, dir)...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return path
+	}
+	s, err := Open(image(dir, "-udf", "-iso-level", "3"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	st, err := s.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Use != 2 || len(st.Missing) > 0 || st.Kind != "ISO image of a Windows medium" || !strings.HasSuffix(st.WIM, "windows.iso: sources/boot.wim") {
+		t.Errorf("%+v", st)
+	}
+	for want, path := range map[string]string{
+		"mount it":       image(dir, "-iso-level", "3"),
+		"no Windows PE:": image(filepath.Join(dir, "boot"), "-udf"),
+	} {
+		if _, err := Open(path, ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+}
+
+func TestOpenMedia(t *testing.T) {
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "winre.wim")
+	capture(t, file, full)
+	for _, path := range media {
+		write(t, filepath.Join(dir, path))
+	}
+	for media, missing := range map[string]bool{"": true, dir: false} {
+		s, err := Open(file, media)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := s.Status()
+		if err != nil || st.Use != 1 || len(st.Missing) > 0 != missing {
+			t.Errorf("media %q: %+v, %v", media, st, err)
+		}
+		_ = s.Close()
+	}
+	for want, media := range map[string]string{"is a file": file, "neither": t.TempDir(), "no such file": filepath.Join(dir, "none")} {
+		if _, err := Open(file, media); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
 	}
 }

@@ -28,29 +28,32 @@ func newWinPECommand() *cobra.Command {
 
 func newWinPEInfoCommand() *cobra.Command {
 	var asJSON bool
+	var media string
 	cmd := &cobra.Command{
 		Use:   "info PATH",
 		Short: "Show the images of a boot.wim and whether one of them can heal machines",
 		Long: `Show what a Windows PE consists of: its images with version, architecture, languages and
 packages, whether one of them can unlock BitLocker volumes, and which boot files are missing.
 
-PATH is a boot.wim or winre.wim, a folder made by copype, a folder of the ADK, or a copied or
-mounted Windows medium. Nothing is written to it.
+PATH is the ISO image of a Windows installation medium, the medium copied or mounted, a folder made by
+copype, a folder of the ADK, or a boot.wim or winre.wim, to which --winpe-media adds a folder with the
+boot files. Nothing is written to any of them.
 ` + exitHelp,
 		Example: `  bootmend winpe info C:\WinPE_amd64
-  bootmend winpe info /mnt/windows-iso
-  bootmend winpe info --json boot.wim`,
-		Args: oneArgument("a WIM or a folder"),
+  bootmend winpe info Win11_24H2_English_x64.iso
+  bootmend winpe info --json winre.wim --winpe-media /mnt/windows-iso`,
+		Args: oneArgument("a WIM, an ISO image or a folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runWinPEInfo(cmd.OutOrStdout(), args[0], asJSON)
+			return runWinPEInfo(cmd.OutOrStdout(), args[0], media, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVar(&media, "winpe-media", "", "folder with the boot files (bootmgr, Boot, EFI), where PATH is a WIM alone")
 	return cmd
 }
 
-func runWinPEInfo(w io.Writer, path string, asJSON bool) error {
-	source, err := winpe.Open(path)
+func runWinPEInfo(w io.Writer, path, media string, asJSON bool) error {
+	source, err := winpe.Open(path, media)
 	if err != nil {
 		return err
 	}
