@@ -37,6 +37,8 @@ type Spec struct {
 	Rules []RulePack
 	// Trust are the public keys whose signatures on rule packs the agent believes, as minisign key files.
 	Trust [][]byte
+	// HasToken is set where Config holds the token of a control server.
+	HasToken bool
 	// KernelArgs go onto the kernel's command line after [DefaultKernelArgs].
 	KernelArgs string
 	// Time is the date of everything on the media (SOURCE_DATE_EPOCH).
@@ -73,8 +75,9 @@ func (Keys) MarshalText() ([]byte, error) { return []byte(withheld), nil }
 // itself (programs get theirs cleared in any case), which is a twentieth of the time from power-on to the restart.
 const DefaultKernelArgs = "quiet loglevel=3 console=ttyS0,115200 console=tty0 panic=30 init_on_alloc=0"
 
-// Private reports whether media of s hold recovery keys, if only sealed: a file with them is its owner's alone.
-func (s Spec) Private() bool { return s.Keys != nil || s.Vault != nil }
+// Private reports whether media of s hold recovery keys, if only sealed, or what a server gives keys for: a file with
+// them is its owner's alone.
+func (s Spec) Private() bool { return s.Keys != nil || s.Vault != nil || s.HasToken }
 
 func (s Spec) kernelArgs() string {
 	return strings.TrimSpace(DefaultKernelArgs + " " + s.KernelArgs)

@@ -83,6 +83,7 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 		if o.config.Server, err = readServerFile(o.control); err != nil {
 			return spec, err
 		}
+		spec.HasToken = true
 	}
 	if spec.Config, err = o.config.Marshal(); err != nil {
 		return spec, &usageError{err}
@@ -133,9 +134,9 @@ const dryRunArg = "bootmend.dry-run"
 func (o *buildOptions) readKeys(ctx context.Context, messages io.Writer, spec *image.Spec) (toSeal *keys.List, err error) {
 	flag := o.vault.used()
 	switch {
-	case len(o.keys) == 0 && flag != "":
+	case len(o.keys) == 0 && o.list == nil && flag != "":
 		return nil, usagef("%s protects keys, but no key file is named with --keys", flag)
-	case len(o.keys) == 0:
+	case len(o.keys) == 0 && o.list == nil:
 		return nil, nil
 	case o.unprotectedKeys && flag != "":
 		return nil, usagef("%s makes a vault, and --unprotected-keys makes none: leave one of them out", flag)

@@ -72,26 +72,11 @@ where others see it. The keys in the output are readable: seal them, or keep the
 }
 
 func runKeysFetchAD(ctx context.Context, out, messages io.Writer, opts *keysFetchADOptions) error {
-	source := ad.Source{URL: opts.server, Plain: opts.noTLS, Bases: opts.bases}
-	if !strings.Contains(source.URL, "://") {
-		source.URL = "ldaps://" + source.URL
+	source, err := opts.source()
+	if err != nil {
+		return err
 	}
-	if opts.noTLS && !strings.HasPrefix(source.URL, "ldap://") {
-		return usagef("keys fetch ad: --no-tls goes with ldap:// only")
-	}
-	if opts.caFile != "" {
-		pem, err := os.ReadFile(opts.caFile)
-		if err != nil {
-			return err
-		}
-		source.Roots = x509.NewCertPool()
-		if !source.Roots.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("%s holds no certificate in PEM form", opts.caFile)
-		}
-	}
-	if opts.kerberos {
-		source.Login = ad.Kerberos{}
-	} else {
+	if !opts.kerberos {
 		password, err := askPassword(ctx, messages, opts.passwordFile, opts.user)
 		if err != nil {
 			return err
@@ -104,6 +89,36 @@ func runKeysFetchAD(ctx context.Context, out, messages io.Writer, opts *keysFetc
 	}
 	list, err := source.Keys(ctx)
 	finish()
+	if err != nil {
+		return explainAD(err)
+	}
+	return opts.write(out, messages, list)
+}
+
+// source is what the flags name, with a ticket as the login.
+func (o *keysFetchADOptions) source() (*ad.Source, error) {
+	source := &ad.Source{URL: o.server, Plain: o.noTLS, Bases: o.bases, Login: ad.Kerberos{}}
+	if !strings.Contains(source.URL, "://") {
+		source.URL = "ldaps://" + source.URL
+	}
+	if o.noTLS && !strings.HasPrefix(source.URL, "ldap://") {
+		return nil, usagef("keys fetch ad: --no-tls goes with ldap:// only")
+	}
+	if o.caFile != "" {
+		pem, err := os.ReadFile(o.caFile)
+		if err != nil {
+			return nil, err
+		}
+		source.Roots = x509.NewCertPool()
+		if !source.Roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM form", o.caFile)
+		}
+	}
+	return source, nil
+}
+
+// explainAD adds the next step to what a directory says.
+func explainAD(err error) error {
 	switch {
 	case errors.Is(err, ad.ErrLogin):
 		return withHint(err, "check name and password; a name has the form user@example.com, EXAMPLE\\user or that of a DN")
@@ -111,8 +126,6 @@ func runKeysFetchAD(ctx context.Context, out, messages io.Writer, opts *keysFetc
 		return withHint(err, "name the server as its certificate does, and with --ca-file the authority that it comes from, if the system does not know it")
 	case errors.Is(err, ad.ErrNoRight):
 		return withHint(err, "log in as a domain administrator, or as someone to whom reading msFVE-RecoveryInformation was delegated")
-	case err != nil:
-		return err
 	}
-	return opts.write(out, messages, list)
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -14,10 +15,13 @@ import (
 	"golang.org/x/term"
 
 	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/bitlocker/keys/ad"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/cmd/bootmend/tui"
 	"github.com/bootmend/bootmend/image/flash/device"
 	"github.com/bootmend/bootmend/image/iso"
+	"github.com/bootmend/bootmend/image/netboot"
 	"github.com/bootmend/bootmend/image/usb"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/report"
@@ -56,11 +60,11 @@ func runWizard(ctx context.Context, in io.Reader, out io.Writer, accessible bool
 		secret := func(prompt string) (string, error) {
 			return askHidden(ctx, out, prompt, "run the wizard in a terminal")
 		}
-		err = tui.RunLines(ctx, in, out, secret, wizardWork{})
+		err = tui.RunLines(ctx, in, out, secret, &wizardWork{})
 	case !atTerminal():
 		return withHint(errors.New("the wizard needs a terminal"), "\"bootmend build --help\" tells how media are made without it; --accessible asks line by line")
 	default:
-		err = tui.Run(ctx, out, wizardWork{})
+		err = tui.Run(ctx, out, &wizardWork{})
 	}
 	if errors.Is(err, tui.ErrQuit) {
 		return &nothingToDo{err}
@@ -69,14 +73,44 @@ func runWizard(ctx context.Context, in io.Reader, out io.Writer, accessible bool
 }
 
 // wizardWork does what the wizard asks for as the commands do it.
-type wizardWork struct{}
+type wizardWork struct {
+	fetched *keys.List // from Active Directory
+}
 
 // Keys implements tui.Work.
-func (wizardWork) Keys(ctx context.Context, path string) (tui.KeySummary, error) {
+func (*wizardWork) Keys(ctx context.Context, path string) (tui.KeySummary, error) {
 	list, err := mergeKeyLists(ctx, []string{path})
 	if err != nil {
 		return tui.KeySummary{}, err
 	}
+	return summarise(list), nil
+}
+
+// Directory implements tui.Work.
+func (w *wizardWork) Directory(ctx context.Context, server, user string, password tui.Passphrase) (tui.KeySummary, error) {
+	opts := keysFetchADOptions{server: server, user: user, kerberos: user == ""}
+	source, err := opts.source()
+	if err != nil {
+		return tui.KeySummary{}, err
+	}
+	if user != "" {
+		source.Login = ad.Simple{Name: user, Password: ad.NewPassword(string(password))}
+	}
+	list, err := source.Keys(ctx)
+	if err != nil {
+		return tui.KeySummary{}, explainAD(err)
+	}
+	w.fetched = list
+	return summarise(list), nil
+}
+
+// Control implements tui.Work.
+func (*wizardWork) Control(path string) (string, error) {
+	section, err := readServerFile(path)
+	return section.URL, err
+}
+
+func summarise(list *keys.List) tui.KeySummary {
 	computers := map[string]bool{}
 	for _, e := range list.Entries {
 		if e.Computer != "" {
@@ -87,11 +121,11 @@ func (wizardWork) Keys(ctx context.Context, path string) (tui.KeySummary, error)
 	for _, p := range list.Problems {
 		s.Problems = append(s.Problems, p.Error())
 	}
-	return s, nil
+	return s
 }
 
 // Rules implements tui.Work.
-func (wizardWork) Rules(_ context.Context, path, key string) (string, error) {
+func (*wizardWork) Rules(_ context.Context, path, key string) (string, error) {
 	opts := rulesOptions{files: []string{path}, allowUnsigned: key == ""}
 	if key != "" {
 		opts.keys = []string{key}
@@ -104,7 +138,7 @@ func (wizardWork) Rules(_ context.Context, path, key string) (string, error) {
 }
 
 // Packaged implements tui.Work.
-func (wizardWork) Packaged() []string {
+func (*wizardWork) Packaged() []string {
 	packs, err := remediate.ParsePacks(assets.DefaultRules())
 	if err != nil {
 		return nil // a test of assets makes sure that they parse
@@ -117,16 +151,16 @@ func (wizardWork) Packaged() []string {
 }
 
 // Passphrase implements tui.Work.
-func (wizardWork) Passphrase(text string) error { return vault.CheckPassphrase(text) }
+func (*wizardWork) Passphrase(text string) error { return vault.CheckPassphrase(text) }
 
 // Recipient implements tui.Work.
-func (wizardWork) Recipient(text string) error {
+func (*wizardWork) Recipient(text string) error {
 	_, err := vault.ParseRecipient(text)
 	return err
 }
 
 // Devices implements tui.Work.
-func (wizardWork) Devices(context.Context) ([]tui.Device, error) {
+func (*wizardWork) Devices(context.Context) ([]tui.Device, error) {
 	list, err := listDevices()
 	var devices []tui.Device
 	for _, d := range list {
@@ -146,17 +180,17 @@ func (wizardWork) Devices(context.Context) ([]tui.Device, error) {
 }
 
 // Do implements tui.Work.
-func (w wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
+func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
 	switch a.Goal {
 	case tui.GoalCheck:
 		return w.check(ctx, a, update)
 	case tui.GoalReport:
 		return w.report(ctx, a, update)
-	case tui.GoalISO, tui.GoalUSB:
+	case tui.GoalISO, tui.GoalUSB, tui.GoalPXE:
 	}
 	var messages bytes.Buffer
 	update(tui.Progress{Name: "Media", State: "preparing"})
-	opts, err := buildFrom(a)
+	opts, err := w.buildFrom(a)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +215,17 @@ func (w wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Prog
 		update(tui.Progress{Name: a.Output, State: "done"})
 		say(tui.Good, "%s is made: %.1f MiB", a.Output, float64(info.Size)/(1<<20))
 		say(tui.Plain, "SHA-256 %s", info.SHA256)
+	case a.Goal == tui.GoalPXE:
+		server, err := netip.ParseAddr(a.BootServer)
+		if err != nil {
+			return outcome, err
+		}
+		info, err := netboot.Write(ctx, a.Output, spec, server, writing)
+		if err != nil {
+			return outcome, err
+		}
+		update(tui.Progress{Name: a.Output, State: "done"})
+		say(tui.Good, "%s is made: %.1f MiB in %d files", a.Output, float64(info.Size)/(1<<20), info.Files)
 	case !a.ToDevices:
 		info, err := usb.Write(ctx, a.Output, spec, 0, writing)
 		if err != nil {
@@ -205,11 +250,19 @@ func told(messages *bytes.Buffer) *tui.Outcome {
 }
 
 // buildFrom are the options of the build command that say the same.
-func buildFrom(a *tui.Answers) (opts *buildOptions, err error) {
+func (w *wizardWork) buildFrom(a *tui.Answers) (opts *buildOptions, err error) {
 	opts = &buildOptions{}
 	opts.AddFlags(pflag.NewFlagSet("", pflag.ContinueOnError)) // for the defaults
-	if !a.AskAtMachine {
+	switch a.Source {
+	case tui.FromFile:
 		opts.keys = []string{a.KeyPath}
+	case tui.FromDirectory:
+		opts.list = w.fetched
+	case tui.FromServer:
+		opts.control = a.Control
+	case tui.FromPerson:
+	}
+	if a.Source == tui.FromFile || a.Source == tui.FromDirectory {
 		switch a.Protection {
 		case tui.ByPassphrase:
 			if opts.vault.passphrase, err = vault.NewPassphrase(string(a.Passphrase), vault.WorkFactor); err != nil {
@@ -236,7 +289,7 @@ func buildFrom(a *tui.Answers) (opts *buildOptions, err error) {
 	return opts, nil
 }
 
-func (wizardWork) check(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
+func (*wizardWork) check(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
 	r, err := verifyMedia(ctx, a.Media, func(done, total int64) {
 		update(tui.Progress{Name: a.Media, State: "checking", Done: done, Total: total})
 	})
@@ -262,7 +315,7 @@ func (wizardWork) check(ctx context.Context, a *tui.Answers, update func(tui.Pro
 	return outcome, nil
 }
 
-func (wizardWork) report(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
+func (*wizardWork) report(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
 	opts := reportOptions{output: a.Output}
 	write, err := opts.writer()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // flash writes the media that spec describes to the chosen sticks, as the command does.
-func (wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, say func(tui.Style, string, ...any), update func(tui.Progress)) error {
+func (*wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, say func(tui.Style, string, ...any), update func(tui.Progress)) error {
 	tree, err := spec.StickTree(ctx)
 	if err != nil {
 		return err

@@ -13,8 +13,20 @@ type Goal string
 const (
 	GoalUSB    Goal = "usb"
 	GoalISO    Goal = "iso"
+	GoalPXE    Goal = "pxe"
 	GoalCheck  Goal = "check"
 	GoalReport Goal = "report"
+)
+
+// Source is where recovery keys come from.
+type Source string
+
+// The sources.
+const (
+	FromFile      Source = "file"
+	FromDirectory Source = "ad"
+	FromServer    Source = "server"
+	FromPerson    Source = "ask"
 )
 
 // Protection is how keys lie on media.
@@ -27,7 +39,7 @@ const (
 	Unprotected  Protection = "none"
 )
 
-// Passphrase is a secret that does not show when printed.
+// Passphrase is a secret, also a password, that does not show when printed.
 type Passphrase []byte
 
 // String keeps the passphrase out of messages.
@@ -43,13 +55,18 @@ func (Passphrase) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("passphras
 type Answers struct {
 	Goal Goal
 
-	// KeyPath is a file or folder with recovery keys; empty: each machine asks.
-	AskAtMachine bool
-	KeyPath      string
-	KeyNote      string
-	Protection   Protection
-	Passphrase   Passphrase
-	Recipient    string
+	Source  Source
+	KeyPath string // FromFile: a file or folder with recovery keys
+	KeyNote string // what is in the source
+	// Directory, User and Password reach Active Directory; without a User a Kerberos ticket does.
+	Directory string
+	User      string
+	Password  Passphrase
+	Control   string // FromServer: the server.yaml of a control server
+
+	Protection Protection
+	Passphrase Passphrase
+	Recipient  string
 
 	Rules       string // a rule pack of one's own
 	RulesKey    string // the public key that it is signed with; empty: used without a signature
@@ -58,6 +75,8 @@ type Answers struct {
 	DryRun      bool
 	OnSuccess   string
 	OnFailure   string
+
+	BootServer string // GoalPXE: its address
 
 	ToDevices bool
 	Devices   []Device
@@ -70,17 +89,35 @@ type Answers struct {
 
 // NewAnswers are the defaults.
 func NewAnswers() *Answers {
-	return &Answers{Goal: GoalUSB, Protection: ByPassphrase, OnSuccess: "reboot", OnFailure: "wait", ToDevices: true}
+	return &Answers{Goal: GoalUSB, Source: FromFile, Protection: ByPassphrase, OnSuccess: "reboot", OnFailure: "wait", ToDevices: true}
 }
 
 // Builds reports whether media are made.
-func (a *Answers) Builds() bool { return a.Goal == GoalUSB || a.Goal == GoalISO }
+func (a *Answers) Builds() bool { return a.Goal == GoalUSB || a.Goal == GoalISO || a.Goal == GoalPXE }
 
 // hasKeys reports whether keys go onto the media.
-func (a *Answers) hasKeys() bool { return a.Builds() && !a.AskAtMachine }
+func (a *Answers) hasKeys() bool {
+	return a.Builds() && (a.Source == FromFile || a.Source == FromDirectory)
+}
 
-// CommandLine is the command that does the same.
-func (a *Answers) CommandLine() []string {
+// fetched is the file that keys of a directory go through on the command line.
+const fetched = "keys.csv"
+
+// Commands are the commands that do the same.
+func (a *Answers) Commands() [][]string {
+	if a.Builds() && a.Source == FromDirectory {
+		fetch := []string{"bootmend", "keys", "fetch", "ad", "--server", a.Directory}
+		if a.User == "" {
+			fetch = append(fetch, "--kerberos")
+		} else {
+			fetch = append(fetch, "--user", a.User)
+		}
+		return [][]string{append(fetch, "-o", fetched), a.command()}
+	}
+	return [][]string{a.command()}
+}
+
+func (a *Answers) command() []string {
 	var c []string
 	switch {
 	case a.Goal == GoalCheck:
@@ -98,8 +135,18 @@ func (a *Answers) CommandLine() []string {
 	default:
 		c = []string{"bootmend", "build", string(a.Goal), "-o", a.Output}
 	}
+	if a.Goal == GoalPXE {
+		c = append(c, "--server", a.BootServer)
+	}
+	if a.Builds() && a.Source == FromServer {
+		c = append(c, "--control", a.Control)
+	}
 	if a.hasKeys() {
-		c = append(c, "--keys", a.KeyPath)
+		path := a.KeyPath
+		if a.Source == FromDirectory {
+			path = fetched
+		}
+		c = append(c, "--keys", path)
 		switch a.Protection {
 		case Unprotected:
 			c = append(c, "--unprotected-keys")

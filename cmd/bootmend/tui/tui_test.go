@@ -36,6 +36,23 @@ func (f *fake) Keys(_ context.Context, path string) (KeySummary, error) {
 	return KeySummary{}, fmt.Errorf("%s is no key list", path)
 }
 
+func (f *fake) Directory(_ context.Context, server, user string, password Passphrase) (KeySummary, error) {
+	switch {
+	case user != "" && string(password) != good:
+		return KeySummary{}, errors.New("the directory refuses the login")
+	case server == "empty":
+		return KeySummary{}, nil
+	}
+	return KeySummary{Keys: 31, Computers: 30}, nil
+}
+
+func (f *fake) Control(path string) (string, error) {
+	if filepath.Base(path) != "server.yaml" {
+		return "", fmt.Errorf("%s: names no server", path)
+	}
+	return "https://10.0.0.1:8443", nil
+}
+
 func (f *fake) Passphrase(text string) error {
 	if strings.Contains(text, "é") {
 		return errors.New("it has characters that not every keyboard has")
@@ -94,7 +111,7 @@ type driver struct {
 func newDriver(t *testing.T, w Work) *driver {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "other.pub", "stick.img"} {
+	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "other.pub", "stick.img", "server.yaml"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +244,7 @@ func TestSticks(t *testing.T) {
 		t.Errorf("quit %t, did %+v", d.quit, w.did)
 	}
 	want := `bootmend flash --to /dev/sdb --to /dev/sdc --unmount --keys keys.csv`
-	if got := quoted(w.did.CommandLine()); got != want {
+	if got := quoted(w.did.command()); got != want {
 		t.Errorf("command line %s, want %s", got, want)
 	}
 	if strings.Contains(d.text(), good) || strings.Contains(fmt.Sprintf("%v %+v %#v", *w.did, *w.did, *w.did), good) {
@@ -240,6 +257,8 @@ func TestSteps(t *testing.T) {
 	toKeyFile := []string{"enter", "enter"}
 	toProtection := append(toKeyFile, "keys.csv", "enter", "enter")
 	toRules := []string{"2", "2"} // ISO, asked at the machine
+	toDirectory := []string{"enter", "3", "dc1.example.com", "enter"}
+	toBootServer := []string{"3", "2", "enter", "enter", "enter", "enter"}
 	for name, test := range map[string]struct {
 		keys []string
 		at   string
@@ -265,11 +284,24 @@ func TestSteps(t *testing.T) {
 		"odd passphrase":             {append(toProtection, "enter", "été été été été", "enter"), "passphrase", "not every keyboard"},
 		"output in a missing folder": {append(toRules, "enter", "enter", "enter", "enter", "x/", "enter"), "output", "no such file"},
 		"output exists":              {append(toRules, "enter", "enter", "enter", "enter", "esc"), "failure", ""},
+		"no domain controller":       {[]string{"enter", "3", "enter"}, "directory", "no name of a server"},
+		"login refused":              {append(toDirectory, "EXAMPLE\\adm", "enter", "wrong", "enter"), "password", "refuses the login"},
+		"directory":                  {append(toDirectory, "adm@example.com", "enter", good, "enter"), "password", "31 recovery keys of 30 computers"},
+		"directory, then protection": {append(toDirectory, "adm@example.com", "enter", good, "enter", "enter"), "protection", "A passphrase"},
+		"directory by ticket":        {append(toDirectory, "enter"), "user", "31 recovery keys"},
+		"directory without keys":     {[]string{"enter", "3", "empty", "enter", "enter"}, "user", "no recovery key that this ticket may read"},
+		"control server":             {[]string{"enter", "4", "server.yaml", "enter"}, "control", "Machines will ask https://10.0.0.1:8443"},
+		"no control server":          {[]string{"enter", "4", "own.yaml", "enter"}, "control", "names no server"},
+		"control server, no keys":    {[]string{"enter", "4", "server.yaml", "enter", "enter"}, "rules", "Always healed"},
+		"network boot, keys":         {[]string{"3", "1", "keys.csv", "enter", "enter", "3"}, "protection", "anybody on the network"},
+		"network boot, address":      {append(toBootServer, "10.0.0", "enter"), "bootserver", "no IPv4 address"},
+		"network boot, folder":       {append(toBootServer, "10.0.0.2", "enter", "x/boot", "enter"), "folder", "no such file"},
+		"network boot":               {append(toBootServer, "10.0.0.2", "enter", "enter"), "review", "folder of the boot server is written to tftpboot"},
 		"back from the first step":   {[]string{"esc"}, "goal", "What do you want?"},
 		"back and again":             {[]string{"2", "esc", "esc"}, "goal", "> ISO"},
-		"nothing to check":           {[]string{"3", "gone.img", "enter"}, "check", "no such file"},
-		"check":                      {[]string{"3", "stick.img", "enter"}, "review", "is compared with"},
-		"report":                     {[]string{"4", "exports", "enter", "enter"}, "review", "merged into bootmend-report.html"},
+		"nothing to check":           {[]string{"4", "gone.img", "enter"}, "check", "no such file"},
+		"check":                      {[]string{"4", "stick.img", "enter"}, "review", "is compared with"},
+		"report":                     {[]string{"5", "exports", "enter", "enter"}, "review", "merged into bootmend-report.html"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDriver(t, &fake{})
@@ -299,7 +331,7 @@ func TestPlugged(t *testing.T) {
 // TestStop interrupts the work: it is told to stop, and the screen waits for it.
 func TestStop(t *testing.T) {
 	d := newDriver(t, &fake{block: true})
-	d.press("3", "stick.img", "enter")
+	d.press("4", "stick.img", "enter")
 	_, cmd := d.s.Update(tea.KeyMsg{Type: tea.KeyEnter})
 	work := cmd().(tea.BatchMsg)[0]
 	done := make(chan tea.Msg)
@@ -318,7 +350,7 @@ func TestStop(t *testing.T) {
 
 func TestFailedWork(t *testing.T) {
 	d := newDriver(t, &fake{fail: errors.New("heal.iso: no space left on device")})
-	d.press("3", "stick.img", "enter", "enter").see("Not done", "no space left")
+	d.press("4", "stick.img", "enter", "enter").see("Not done", "no space left")
 }
 
 // TestSmall draws every step on tiny and huge terminals.
@@ -352,13 +384,23 @@ func TestLines(t *testing.T) {
 			did:   "bootmend flash --to /dev/sdb --to /dev/sdc --unmount --keys keys.csv",
 		},
 		"back": {
-			input: "2\nb\n3\nstick.img\nyes\n",
+			input: "2\nb\n4\nstick.img\nyes\n",
 			see:   []string{"Step 1 of ", "Check a stick or image"},
 			did:   "bootmend verify stick.img",
 		},
+		"network boot, keys of a directory": {
+			input: "3\n3\ndc1.example.com\nadm\n2\nage1xyz\n\n\n\n\n10.0.0.2\n\nyes\n",
+			see:   []string{"31 recovery keys", "bootmend keys fetch ad --server dc1.example.com --user adm -o keys.csv", "snippets"},
+			did:   "bootmend build pxe -o tftpboot --server 10.0.0.2 --keys keys.csv --recipient age1xyz",
+		},
+		"ISO, keys of a server": {
+			input: "2\n4\nserver.yaml\n\n\n\n\n\nyes\n",
+			see:   []string{"Machines will ask https://10.0.0.1:8443", "each machine asks https://10.0.0.1:8443 for its own"},
+			did:   "bootmend build iso -o heal.iso --control server.yaml",
+		},
 		"left":          {input: "q\n", err: ErrQuit},
 		"input ends":    {input: "2\n", err: ErrQuit},
-		"not confirmed": {input: "3\nstick.img\nno\nq\n", err: ErrQuit},
+		"not confirmed": {input: "4\nstick.img\nno\nq\n", err: ErrQuit},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &fake{devices: sticks}
@@ -374,7 +416,7 @@ func TestLines(t *testing.T) {
 					t.Errorf("does not say %q:\n%s", want, &out)
 				}
 			}
-			if test.did != "" && (w.did == nil || quoted(w.did.CommandLine()) != test.did) {
+			if test.did != "" && (w.did == nil || quoted(w.did.command()) != test.did) {
 				t.Errorf("did %v\n%s", w.did, &out)
 			}
 			if strings.Contains(out.String(), good) {

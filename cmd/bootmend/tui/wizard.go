@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,7 @@ func questions(w Work) []Question {
 			Options: static(
 				Option{Value: "usb", Label: "USB sticks", Help: "one or many, for walking from machine to machine"},
 				Option{Value: "iso", Label: "ISO image", Help: "for virtual machines, remote consoles (iDRAC, iLO) and discs"},
+				Option{Value: "pxe", Label: "Network boot", Help: "a folder for a boot server: machines start from the network, nobody walks"},
 				Option{Value: "check", Label: "Check a stick or image", Help: "is it whole, and what was added since it was made?"},
 				Option{Value: "report", Label: "Read the logs of sticks", Help: "which machines are healed, which need a person, which keys to rotate"},
 			),
@@ -54,20 +56,65 @@ func questions(w Work) []Question {
 			Options: static(
 				Option{Value: "file", Label: "A file or folder", Help: "exports of Active Directory, Entra ID, Intune, MBAM; CSV, text, JSON, LDIF"},
 				Option{Value: "ask", Label: "Ask at each machine", Help: "no keys on the media: a person types them, checked group by group"},
+				Option{Value: "ad", Label: "Active Directory", Help: "fetched now, as who may read them there"},
+				Option{Value: "server", Label: "A control server", Help: "no keys on the media: each machine asks it for its own"},
 			),
-			Preset: func(a *Answers) []string {
-				if a.AskAtMachine {
-					return []string{"ask"}
-				}
-				return []string{"file"}
-			},
+			Preset: func(a *Answers) []string { return []string{string(a.Source)} },
 			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
-				a.AskAtMachine = v[0] == "ask"
+				a.Source = Source(v[0])
 				return "", nil
 			},
 		},
 		{
-			ID: "keyfile", Title: "Which file or folder has the keys?", Kind: Path, Needed: (*Answers).hasKeys, Folders: true, Patterns: keyFiles,
+			ID: "directory", Title: "Which domain controller?", Kind: Text, Needed: from(FromDirectory),
+			Help:   "Its name, such as dc1.example.com. The keys come over TLS; ldap://NAME goes on to it, too.",
+			Preset: func(a *Answers) []string { return []string{a.Directory} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.Directory = strings.TrimSpace(v[0])
+				if a.Directory == "" || strings.ContainsAny(a.Directory, " \t") {
+					return "", errors.New("that is no name of a server: type one such as dc1.example.com")
+				}
+				return "", nil
+			},
+		},
+		{
+			ID: "user", Title: "Who logs in there?", Kind: Text, Needed: from(FromDirectory),
+			Help:   "user@example.com or EXAMPLE\\user, with the right to read recovery keys. Empty uses the Kerberos ticket that is there.",
+			Preset: func(a *Answers) []string { return []string{a.User} },
+			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
+				if a.User = strings.TrimSpace(v[0]); a.User != "" {
+					return "", nil
+				}
+				return directory(ctx, w, a, nil)
+			},
+		},
+		{
+			ID: "password", Title: "Password", Kind: Secret,
+			Needed: func(a *Answers) bool { return from(FromDirectory)(a) && a.User != "" },
+			Help:   "It is used once, now, and kept nowhere.",
+			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
+				return directory(ctx, w, a, Passphrase(v[0]))
+			},
+		},
+		{
+			ID: "control", Title: "Which control server?", Kind: Path, Needed: from(FromServer), Patterns: []string{"server.yaml", "*.yaml"},
+			Help:   "The server.yaml in the folder of \"bootmend control\". Whoever gets it can ask that server for keys.",
+			Preset: func(a *Answers) []string { return []string{a.Control} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				path, err := existing(v[0])
+				if err != nil {
+					return "", err
+				}
+				address, err := w.Control(path)
+				if err != nil {
+					return "", err
+				}
+				a.Control, a.KeyNote = path, address
+				return "Machines will ask " + address, nil
+			},
+		},
+		{
+			ID: "keyfile", Title: "Which file or folder has the keys?", Kind: Path, Needed: from(FromFile), Folders: true, Patterns: keyFiles,
 			Help:   "It is only read. Rows that are no key are named and left out.",
 			Preset: func(a *Answers) []string { return []string{a.KeyPath} },
 			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
@@ -89,11 +136,17 @@ func questions(w Work) []Question {
 		{
 			ID: "protection", Title: "How shall the keys be protected?", Kind: Choose, Needed: (*Answers).hasKeys,
 			Help: "Whoever finds the media must not have the keys of the company.",
-			Options: static(
-				Option{Value: string(ByPassphrase), Label: "A passphrase", Help: "typed once at each machine: recommended"},
-				Option{Value: string(BySecond), Label: "A second stick", Help: "an age identity on it opens the keys, nothing is typed"},
-				Option{Value: string(Unprotected), Label: "Not at all", Help: "anyone who has the media has the keys", Danger: true},
-			),
+			Options: func(_ context.Context, a *Answers) ([]Option, error) {
+				options := []Option{
+					{Value: string(ByPassphrase), Label: "A passphrase", Help: "typed once at each machine: recommended"},
+					{Value: string(BySecond), Label: "A second stick", Help: "an age identity on it opens the keys, nothing is typed"},
+					{Value: string(Unprotected), Label: "Not at all", Help: "anyone who has the media has the keys", Danger: true},
+				}
+				if a.Goal == GoalPXE {
+					options[2].Refused = "anybody on the network could read them"
+				}
+				return options, nil
+			},
 			Preset: func(a *Answers) []string { return []string{string(a.Protection)} },
 			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
 				a.Protection = Protection(v[0])
@@ -310,6 +363,33 @@ func questions(w Work) []Question {
 			Take: keepOutput,
 		},
 		{
+			ID: "bootserver", Title: "Which address has the boot server?", Kind: Text, Needed: is(GoalPXE),
+			Help:   "Its IPv4 address, for the configurations that come with the folder. Without a boot server, \"bootmend serve\" is one.",
+			Preset: func(a *Answers) []string { return []string{a.BootServer} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				address, err := netip.ParseAddr(strings.TrimSpace(v[0]))
+				if err != nil || !address.Is4() {
+					return "", errors.New("that is no IPv4 address: type one such as 192.0.2.10")
+				}
+				a.BootServer = address.String()
+				return "", nil
+			},
+		},
+		{
+			ID: "folder", Title: "Which folder shall be written?", Kind: Path, New: true, Folders: true, Needed: is(GoalPXE),
+			Help:   "A new one, or one that was made so before. It has to become the root of what the server gives out.",
+			Preset: func(a *Answers) []string { return []string{or(a.Output, "tftpboot")} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				path := plainPath(v[0])
+				if path == "" {
+					return "", errors.New("no name is given: type the folder to write")
+				}
+				_, err := os.Stat(filepath.Dir(path))
+				a.Output = path
+				return "", err
+			},
+		},
+		{
 			ID: "review", Title: "Is this right?", Kind: Review, Text: review,
 		},
 	}
@@ -323,6 +403,23 @@ func static(options ...Option) func(context.Context, *Answers) ([]Option, error)
 }
 
 func is(g Goal) func(*Answers) bool { return func(a *Answers) bool { return a.Goal == g } }
+
+func from(s Source) func(*Answers) bool {
+	return func(a *Answers) bool { return a.Builds() && a.Source == s }
+}
+
+// directory fetches the keys and says what there is.
+func directory(ctx context.Context, w Work, a *Answers, password Passphrase) (string, error) {
+	s, err := w.Directory(ctx, a.Directory, a.User, password)
+	if err != nil {
+		return "", err
+	}
+	if s.Keys == 0 {
+		return "", fmt.Errorf("%s has no recovery key that %s may read: log in as somebody with that right", a.Directory, or(a.User, "this ticket"))
+	}
+	a.KeyNote = summary(s)
+	return a.KeyNote, nil
+}
 
 func protectedBy(p Protection) func(*Answers) bool {
 	return func(a *Answers) bool { return a.hasKeys() && a.Protection == p }
@@ -447,7 +544,11 @@ func review(a *Answers) []Line {
 			say(Strong, "%s", line)
 		}
 	} else {
-		say(Plain, "The image is written to %s.", a.Output)
+		what := "image"
+		if a.Goal == GoalPXE {
+			what = "folder of the boot server"
+		}
+		say(Plain, "The %s is written to %s.", what, a.Output)
 	}
 	say(Plain, "")
 	say(Strong, "What it does to a machine that is started from it:")
@@ -464,10 +565,12 @@ func review(a *Answers) []Line {
 	}
 	say(Plain, "- if it is healed: %s. If not: %s.", action(a.OnSuccess), action(a.OnFailure))
 	say(Plain, "")
-	switch {
-	case a.AskAtMachine:
+	switch a.Source {
+	case FromPerson:
 		say(Plain, "Keys: none on it; each machine asks for its own.")
-	default:
+	case FromServer:
+		say(Plain, "Keys: none on it; each machine asks %s for its own.", a.KeyNote)
+	case FromFile, FromDirectory:
 		say(Plain, "Keys: %s.", a.KeyNote)
 		switch a.Protection {
 		case ByPassphrase:
@@ -496,22 +599,29 @@ func after(a *Answers) []Line {
 	var lines []Line
 	say := func(style Style, text string) { lines = append(lines, Line{text, style}) }
 	switch {
+	case a.Goal == GoalPXE:
+		say(Strong, "At the boot server")
+		say(Plain, "Make the folder the root of what it gives out; the folder \"snippets\" has configurations for common")
+		say(Plain, "servers. Then start the machines from the network, mostly with F12.")
 	case a.Builds():
 		say(Strong, "At the machine")
 		say(Plain, "Switch it on and tap the key for the boot menu until it shows, then choose the medium:")
 		say(Plain, "  Dell, Lenovo, Acer, Fujitsu: F12    HP: F9    ASUS: F8 or Esc    MSI: F11")
 		say(Plain, "  Surface: hold volume-down while pressing power    Toshiba: F12")
-		if a.hasKeys() && a.Protection == ByPassphrase {
-			say(Plain, "Tell the passphrase to those who carry the media by phone, never on a note beside it.")
-		}
-		if a.hasKeys() {
-			say(Plain, "Afterwards: rotate the keys that were used (\"bootmend report --rotate\") and erase the media.")
-		}
-	case a.Goal == GoalReport:
+	}
+	if a.hasKeys() && a.Protection == ByPassphrase {
+		say(Plain, "Tell the passphrase to those who are at the machines by phone, never on a note beside the media.")
+	}
+	if a.hasKeys() {
+		say(Plain, "Afterwards: rotate the keys that were used (\"bootmend report --rotate\") and erase the media.")
+	}
+	if a.Goal == GoalReport {
 		say(Plain, "The page holds key IDs, never keys: it may be passed on.")
 	}
 	say(Plain, "")
 	say(Strong, "The same without the wizard")
-	say(Code, "  "+quoted(a.CommandLine()))
+	for _, c := range a.Commands() {
+		say(Code, "  "+quoted(c))
+	}
 	return lines
 }

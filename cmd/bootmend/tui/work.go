@@ -13,6 +13,10 @@ import (
 type Work interface {
 	// Keys looks at a file or folder with recovery keys.
 	Keys(ctx context.Context, path string) (KeySummary, error)
+	// Directory fetches the keys of Active Directory, for Do: as user, or with a Kerberos ticket where that is empty.
+	Directory(ctx context.Context, server, user string, password Passphrase) (KeySummary, error)
+	// Control reads the file of a control server and gives its address.
+	Control(path string) (address string, err error)
 	// Rules checks a rule pack, and its signature where key names a public key, and gives its title.
 	Rules(ctx context.Context, path, key string) (title string, err error)
 	// Packaged are the titles of the incidents that media heal by themselves.
