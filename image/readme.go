@@ -41,6 +41,25 @@ administrator.
 
 `
 
+const readmeWindowsPE = `bootmend: boot this stick to repair a Windows computer that restarts in a loop
+=============================================================================
+
+Start the broken computer from this stick, with UEFI. It starts Windows PE and works
+by itself: it finds Windows, moves the faulty files aside (nothing is deleted), and
+restarts the computer. Secure Boot can stay on. Where it cannot go on it says why, and
+leaves a command prompt.
+
+What it did is in the folder bootmend/logs of the stick, and on the repaired computer in
+ProgramData\bootmend.
+
+`
+
+const readmeWindowsPEStick = `For the administrator: put newer key files into bootmend/keys, further rule packs with
+their signatures into bootmend/rules, and storage drivers (INF files with what belongs to
+them) into bootmend/drivers. "bootmend verify" checks this stick.
+
+`
+
 const readmeNetworkVault = `media.img holds recovery keys, sealed. Whoever can reach the server can fetch it and try
 passphrases on it at leisure: let it be a long one, and take the folder off the server
 when the work is done.
@@ -80,9 +99,14 @@ func readme(t *Tree, k kind) []byte {
 			text += readmeNetworkVault
 		}
 	}
-	if k == stick {
+	end := readmeEnd
+	switch k {
+	case stick:
 		text += readmeStick
+	case windowsPE:
+		text = strings.Replace(text, readmeText, readmeWindowsPE, 1) + readmeWindowsPEStick
+		end, _, _ = strings.Cut(end, "Licences")
 	}
-	text += strings.ReplaceAll(readmeEnd, "@ID@", t.ID)
+	text += strings.ReplaceAll(end, "@ID@", t.ID)
 	return []byte(strings.ReplaceAll(text, "\n", "\r\n"))
 }

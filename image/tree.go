@@ -85,6 +85,7 @@ type Tree struct {
 	Dirs       []string // folders that are empty at first
 	BootHybrid []byte   // boot sector code for BIOS sticks
 	Core       []byte   // sticks: GRUB's image for a BIOS, which is no file there
+	UEFIOnly   bool     // sticks: no BIOS starts it, so that there is no boot code outside of files
 
 	boot []BootCode
 }
@@ -93,10 +94,11 @@ type Tree struct {
 type kind int
 
 const (
-	disc    kind = iota // an ISO 9660 image, with an EFI system partition as one of its files
-	stick               // one FAT partition
-	network             // a boot server's folder
-	remote              // a disc for UEFI HTTP boot, which only the firmware can see
+	disc      kind = iota // an ISO 9660 image, with an EFI system partition as one of its files
+	stick                 // one FAT partition
+	network               // a boot server's folder
+	remote                // a disc for UEFI HTTP boot, which only the firmware can see
+	windowsPE             // one FAT partition, that starts Windows PE
 )
 
 // bundled is an entry of the boot bundle and where it goes.
@@ -138,23 +140,7 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		windows.Path = PathWindowsAgent
 		inputs = append(inputs, windows)
 	}
-	inputs = append(inputs, FromBytes(PathConfig, s.Config))
-	if s.Keys != nil {
-		inputs = append(inputs, FromBytes(PathKeys, s.Keys))
-	}
-	if s.Vault != nil {
-		inputs = append(inputs, FromBytes(PathVault, s.Vault))
-	}
-	for i, r := range s.Rules {
-		name := PathRules + "/" + ruleName(i, r.Name)
-		inputs = append(inputs, FromBytes(name, r.Data))
-		if r.Signature != nil {
-			inputs = append(inputs, FromBytes(name+trust.Extension, r.Signature))
-		}
-	}
-	for i, key := range s.Trust {
-		inputs = append(inputs, FromBytes(fmt.Sprintf("%s/%02d.pub", PathTrust, i+1), key))
-	}
+	inputs = append(inputs, s.agentFiles()...)
 	if err := hashAll(ctx, inputs); err != nil {
 		return nil, err
 	}
@@ -206,6 +192,28 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		return nil, err
 	}
 	return t, t.writeManifest()
+}
+
+// agentFiles are what the agent reads of media.
+func (s Spec) agentFiles() []File {
+	inputs := []File{FromBytes(PathConfig, s.Config)}
+	if s.Keys != nil {
+		inputs = append(inputs, FromBytes(PathKeys, s.Keys))
+	}
+	if s.Vault != nil {
+		inputs = append(inputs, FromBytes(PathVault, s.Vault))
+	}
+	for i, r := range s.Rules {
+		name := PathRules + "/" + ruleName(i, r.Name)
+		inputs = append(inputs, FromBytes(name, r.Data))
+		if r.Signature != nil {
+			inputs = append(inputs, FromBytes(name+trust.Extension, r.Signature))
+		}
+	}
+	for i, key := range s.Trust {
+		inputs = append(inputs, FromBytes(fmt.Sprintf("%s/%02d.pub", PathTrust, i+1), key))
+	}
+	return inputs
 }
 
 // netMedia packs what the agent reads of media into a segment of the initramfs, and returns the other files apart.

@@ -48,6 +48,7 @@ type buildOptions struct {
 	policy          string
 	config          config.Config
 	control         string
+	windowsPE       bool // the media start that, and need nothing of the Linux environment
 	json            bool
 }
 
@@ -101,6 +102,12 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 	}
 	toSeal, err := o.readKeys(ctx, messages, &spec)
 	if err != nil {
+		return spec, err
+	}
+	if o.windowsPE {
+		if toSeal != nil {
+			spec.Vault, err = o.vault.seal(ctx, messages, toSeal)
+		}
 		return spec, err
 	}
 	if o.config.DryRun {

@@ -11,16 +11,19 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/usb"
 )
 
 type buildUSBOptions struct {
 	buildOptions
-	size byteSize
+	winpe winpeOptions
+	size  byteSize
 }
 
 func (o *buildUSBOptions) AddFlags(f *pflag.FlagSet) {
 	o.buildOptions.AddFlags(f)
+	o.winpe.AddFlags(f)
 	f.Var(&o.size, "size", "size of the image, such as 8GB as sticks are sold, or 7600MiB (default: as small as fits a stick of 256 MB, or the files)")
 }
 
@@ -37,11 +40,17 @@ leaves a log in bootmend/logs.
 The image is a sparse file: it takes no more room than the files in it. "bootmend flash" writes it to
 sticks and lets the partition fill each; any program that copies byte for byte will do, too.
 
+With --env winpe the stick starts Microsoft's Windows PE instead, made of what --winpe names: for computers
+whose firmware trusts Microsoft's own certificate only, or whose disks need a driver of Windows, which
+--drivers puts onto the stick. Such a stick starts with UEFI only. "bootmend winpe info" tells whether a
+Windows PE will do: it must have manage-bde.
+
 The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the media.
 ` + exitHelp,
 		Example: `  bootmend build usb -o heal.img
   bootmend build usb -o heal.img --keys BitLockerKeys.csv --expires 14d
-  bootmend build usb -o heal.img --size 8GB --on-failure poweroff`,
+  bootmend build usb -o heal.img --size 8GB --on-failure poweroff
+  bootmend build usb -o heal.img --env winpe --winpe C:\WinPE_amd64 --drivers drivers`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.output == "" {
@@ -49,6 +58,9 @@ The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the medi
 			}
 			if opts.size != 0 && opts.size < usb.MinSize {
 				return usagef("build usb: --size %s is too small: 256MB is the smallest", &opts.size)
+			}
+			if err := opts.winpe.check("build usb", &opts.buildOptions); err != nil {
+				return err
 			}
 			return runBuildUSB(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts)
 		},
@@ -58,12 +70,27 @@ The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the medi
 }
 
 func runBuildUSB(ctx context.Context, out, messages io.Writer, opts *buildUSBOptions) error {
+	write := usb.Write
+	if opts.windowsPE = opts.winpe.env == winpeEnv; opts.windowsPE {
+		when, err := sourceDate()
+		if err != nil {
+			return err
+		}
+		pe, closeSource, err := opts.winpe.plan(ctx, when)
+		if err != nil {
+			return err
+		}
+		defer closeSource()
+		write = func(ctx context.Context, path string, spec image.Spec, size int64, progress func(done, total int64)) (usb.Info, error) {
+			return usb.WriteWindowsPE(ctx, path, spec, pe, size, progress)
+		}
+	}
 	spec, err := opts.spec(ctx, messages)
 	if err != nil {
 		return err
 	}
 	progress, finish := newProgress(messages, "writing "+opts.output)
-	info, err := usb.Write(ctx, opts.output, spec, opts.size.sectors(), progress)
+	info, err := write(ctx, opts.output, spec, opts.size.sectors(), progress)
 	finish()
 	if err != nil {
 		return err

@@ -91,7 +91,7 @@ func newAgent(mediaDir string) *agent {
 	a.log.Add(remediate.BootEvent{ToolVersion: version, Media: environment()})
 	a.log.Add(a.started.Machine)
 	if a.mediaDir = mediaDir; a.mediaDir == "" {
-		a.mediaDir = findMedia()
+		a.mediaDir = awaitMedia()
 	}
 	a.readMedia()
 	return a

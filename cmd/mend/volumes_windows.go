@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -204,6 +205,22 @@ func flush(drive string) error {
 		return fmt.Errorf("write what is cached of %s to its disk: %w", drive, err)
 	}
 	return nil
+}
+
+// awaitMedia is findMedia with patience: Windows PE is up before it has seen every stick.
+func awaitMedia() string {
+	const pause = 500 * time.Millisecond
+	tries := 1
+	if inPE() {
+		tries = 30
+	}
+	for range tries - 1 {
+		if dir := findMedia(); dir != "" {
+			return dir
+		}
+		time.Sleep(pause)
+	}
+	return findMedia()
 }
 
 // findMedia looks for the folder bootmend: beside this program, in Windows PE's own disk, then on the stick.

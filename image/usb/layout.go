@@ -54,6 +54,7 @@ type stick struct {
 	entries  []fat.Entry
 	mbr      []byte // boot code
 	core     []byte // GRUB's code in the reserved sectors
+	uefiOnly bool   // there is neither
 }
 
 // Plan lays a tree of [media.Spec.StickTree] out for a device.
@@ -71,13 +72,15 @@ func fromTree(tree *media.Tree) (*stick, error) {
 		return nil, err
 	}
 	s := &stick{id: tree.ID, label: tree.Label, volumeID: volumeID, time: tree.Time}
-	if s.mbr, s.core, err = bootCode(tree.BootHybrid, tree.Core); err != nil {
-		return nil, err
-	}
-	if err := tree.SetBoot(
-		media.NewBootCode("boot code in the MBR", 0, s.mbr),
-		media.NewBootCode("GRUB for BIOS", coreOffset, s.core)); err != nil {
-		return nil, err
+	if s.uefiOnly = tree.UEFIOnly; !s.uefiOnly {
+		if s.mbr, s.core, err = bootCode(tree.BootHybrid, tree.Core); err != nil {
+			return nil, err
+		}
+		if err := tree.SetBoot(
+			media.NewBootCode("boot code in the MBR", 0, s.mbr),
+			media.NewBootCode("GRUB for BIOS", coreOffset, s.core)); err != nil {
+			return nil, err
+		}
 	}
 	s.entries = media.FATEntries(tree.Files)
 	for _, dir := range tree.Dirs {
@@ -110,14 +113,14 @@ func (s *stick) layout(d Device) (*Layout, error) {
 		Kind: fat.FAT32, Size: room, SectorSize: d.SectorSize, Label: s.label, VolumeID: s.volumeID, Time: s.time,
 		HiddenSectors: uint32(partitionOffset / d.SectorSize),
 	}
-	if d.SectorSize == 512 {
+	if d.SectorSize == 512 && !s.uefiOnly {
 		opts.BootData = s.core // no BIOS starts from a device with larger sectors
 	}
 	if d.SectorSize == 512 && room <= 260<<20 {
 		// Microsoft's own choice up to 260 MB is clusters of one sector, which makes the FATs long and files slow.
 		opts.ClusterSize = 2048
 	}
-	if opts.BootData == nil && d.SectorSize == 512 {
+	if opts.BootData == nil && d.SectorSize == 512 && !s.uefiOnly {
 		return nil, errors.New("stick made for sectors of 4096 bytes: lacks what a BIOS starts on others: build it anew")
 	}
 	var err error

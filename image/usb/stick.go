@@ -81,6 +81,8 @@ func open(r io.ReaderAt, size, sector int64, p *gpt.Partition) (*Stick, error) {
 		return nil, fmt.Errorf("stick: boot sector: %w", err)
 	}
 	s.stick = stick{id: s.ID, label: c.Label, volumeID: c.VolumeID, time: c.Time, entries: c.Entries, mbr: mbr, core: trimCore(c.BootData)}
+	// No other stick of ours has Windows PE.
+	s.stick.uefiOnly = slices.ContainsFunc(c.Entries, func(e fat.Entry) bool { return strings.EqualFold("/"+e.Path, media.PathWIM) })
 	return s, nil
 }
 

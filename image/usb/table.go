@@ -31,7 +31,7 @@ func (l *Layout) addTable(s *stick, d Device) error {
 		return fmt.Errorf("GPT: %w", err)
 	}
 	mbr := l.head[:sectorSize]
-	if d.SectorSize == sectorSize {
+	if d.SectorSize == sectorSize && !s.uefiOnly {
 		copy(mbr, s.mbr)
 		// UEFI 2.10 section 5.2.3: the protective entry must not be active, yet many BIOSes start a stick only if some
 		// entry is. As mkisofs --mbr-force-bootable does: an active entry of type 0, which is none to all others.

@@ -55,12 +55,21 @@ type Info struct {
 // is sparse. It appears there whole or not at all: on an error, a full disk or the end of ctx, what lay at path before
 // is still there and nothing else is left. progress may be nil.
 func Write(ctx context.Context, path string, spec media.Spec, size int64, progress func(done, total int64)) (Info, error) {
-	out, err := output.Create(path, spec.Private())
+	return write(ctx, path, spec.Private(), func() (*media.Tree, error) { return spec.StickTree(ctx) }, size, progress)
+}
+
+// WriteWindowsPE is Write for a stick that starts Windows PE, with UEFI.
+func WriteWindowsPE(ctx context.Context, path string, spec media.Spec, pe media.WindowsPE, size int64, progress func(done, total int64)) (Info, error) {
+	return write(ctx, path, spec.Private(), func() (*media.Tree, error) { return spec.WindowsPEStickTree(ctx, pe) }, size, progress)
+}
+
+func write(ctx context.Context, path string, private bool, plan func() (*media.Tree, error), size int64, progress func(done, total int64)) (Info, error) {
+	out, err := output.Create(path, private)
 	if err != nil {
 		return Info{}, err
 	}
 	defer out.Discard()
-	tree, err := spec.StickTree(ctx)
+	tree, err := plan()
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", path, err)
 	}

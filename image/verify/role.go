@@ -36,6 +36,7 @@ var roles = []struct{ prefix, what string }{
 	{"/FOUND.", system},
 	{"/EFI/", bootFile},
 	{"/boot/", bootFile},
+	{"/sources/", bootFile},
 	{"/bootmend/", bootFile},
 }
 

@@ -14,6 +14,10 @@ import (
 // signatures checks what firmware checks of shim, and what shim checks of GRUB and the kernel: the signer of the
 // former must be one of Microsoft's, and those of the others must be vouched for by the certificate in shim.
 func (c *check) signatures() {
+	if _, ok := c.files[fold(media.PathWIM)]; ok {
+		c.report.Notes = append(c.report.Notes, "the media start Windows PE: the signatures of Microsoft's boot files were not checked, the firmware does that")
+		return
+	}
 	var vendor []*x509.Certificate
 	paths := slices.Sorted(maps.Keys(c.programs))
 	// Shim first: it holds the certificate that the others are checked with.

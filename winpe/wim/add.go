@@ -27,6 +27,8 @@ type Patched struct {
 	header   [headerSize]byte
 	segments []segment // behind the old file, without gaps
 	size     int64
+	image    int      // that was added to
+	metadata resource // of that image
 }
 
 type segment struct {
@@ -179,6 +181,7 @@ func (a *adder) finish(ctx context.Context, image int) error {
 	entry := &a.blobs[f.metadata[image-1]]
 	entry.resource = p.appendBytes(metadata, resourceMetadata)
 	entry.hash = sha1.Sum(metadata)
+	p.image, p.metadata = image, entry.resource
 	if image == f.bootIndex {
 		entry.put(p.header[offBoot:])
 	}
@@ -211,6 +214,12 @@ func (a *adder) finish(ctx context.Context, image int) error {
 	}
 	p.appendBytes(sums, f.integrity.flags&^resourceCompressed).put(p.header[offIntegrity:])
 	return nil
+}
+
+// SetBoot makes the image that was added to the one that boots.
+func (p *Patched) SetBoot() {
+	p.metadata.put(p.header[offBoot:])
+	binary.LittleEndian.PutUint32(p.header[offBootIndex:], uint32(p.image))
 }
 
 func (p *Patched) append(data io.ReaderAt, size int64) (at int64) {

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bootmend/bootmend/assets"
+)
+
+// tool runs a program that another hand wrote, or skips the test where it is absent.
+func tool(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("%s is not installed", name)
+	}
+	out, err := exec.Command(path, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func lay(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// windowsMedium makes what an installation medium has, in the shape of Microsoft's, with nothing of Microsoft's in it:
+// its second image will do, its first, which boots, will not.
+func windowsMedium(t *testing.T, compress string) string {
+	t.Helper()
+	dir, trees := t.TempDir(), t.TempDir()
+	lay(t, dir, map[string]string{
+		"bootmgr": "manager", "boot/boot.sdi": "sdi", "boot/bcd": "BIOS store", "boot/etfsboot.com": "sector",
+		"efi/boot/bootx64.efi": "manager for UEFI", "efi/microsoft/boot/bcd": "UEFI store", "efi/microsoft/boot/fonts/wgl4_boot.ttf": "font",
+		"sources/install.wim": "Windows itself", "setup.exe": "setup",
+	})
+	system := "Windows/System32/"
+	lay(t, filepath.Join(trees, "1"), map[string]string{system + "wpeinit.exe": "init", "Windows/Boot/EFI/bootmgfw.efi": "other manager"})
+	lay(t, filepath.Join(trees, "2"), map[string]string{
+		system + "wpeinit.exe": "init", system + "manage-bde.exe": "bde", system + "winpeshl.ini": "[LaunchApps]\r\nrecenv.exe\r\n",
+		"Windows/Boot/EFI/boot.stl": "list", "large": strings.Repeat("0123456789abcdef", 1<<16),
+	})
+	wim := filepath.Join(dir, "sources", "boot.wim")
+	tool(t, "wimlib-imagex", "capture", filepath.Join(trees, "1"), wim, "Windows PE", "--boot", "--check", "--compress="+compress)
+	tool(t, "wimlib-imagex", "append", filepath.Join(trees, "2"), wim, "Windows Setup", "--check")
+	return dir
+}
+
+// bootmend runs a command in this process.
+func bootmend(args ...string) (out, errs string, err error) {
+	var o, e bytes.Buffer
+	cmd := newRootCommand()
+	cmd.SetOut(&o)
+	cmd.SetErr(&e)
+	cmd.SetArgs(args)
+	err = cmd.Execute()
+	return o.String(), e.String(), err
+}
+
+func TestBuildWinPE(t *testing.T) {
+	if _, _, err := assets.MendExe(); err != nil {
+		t.Skip(err)
+	}
+	drivers := t.TempDir()
+	lay(t, drivers, map[string]string{"vmd/iaStorVD.inf": "[Version]", "vmd/iaStorVD.sys": "MZ"})
+	for _, compress := range []string{"LZX", "XPRESS", "none"} {
+		t.Run(compress, func(t *testing.T) {
+			medium := windowsMedium(t, compress)
+			dir := t.TempDir()
+			disc := filepath.Join(dir, "windows.iso")
+			tool(t, "genisoimage", "-quiet", "-udf", "-iso-level", "3", "-o", disc, medium)
+			images := map[string]string{disc: filepath.Join(dir, "of-iso.img"), medium: filepath.Join(dir, "of-folder.img")}
+			for source, image := range images {
+				if _, errs, err := bootmend("build", "usb", "-o", image, "--env", "winpe", "--winpe", source, "--drivers", drivers); err != nil {
+					t.Fatalf("%v\n%s", err, errs)
+				}
+			}
+			a, err := os.ReadFile(images[disc])
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := filepath.Join(dir, "stick")
+			partition := filepath.Join(dir, "partition")
+			if err := os.WriteFile(partition, a[1<<20:], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			tool(t, "sgdisk", "-v", images[disc])
+			tool(t, "fsck.fat", "-n", partition)
+			tool(t, "7z", "x", "-y", "-o"+out, partition)
+			for name, want := range map[string]string{
+				"efi/boot/bootx64.efi": "manager for UEFI", "efi/microsoft/boot/bcd": "UEFI store", "boot/boot.sdi": "sdi",
+				"EFI/Microsoft/Boot/boot.stl": "list", "bootmend/drivers/vmd/iaStorVD.inf": "[Version]", "efi/microsoft/boot/fonts/wgl4_boot.ttf": "font",
+			} {
+				if got := readFold(t, out, name); got != want {
+					t.Errorf("%s: %q", name, got)
+				}
+			}
+			if _, err := os.Stat(filepath.Join(out, "sources", "install.wim")); err == nil {
+				t.Error("Windows itself is on the stick")
+			}
+
+			// wimlib agrees with the WIM, what was in it is there still, and the image with the agent boots.
+			wim := filepath.Join(out, "sources", "boot.wim")
+			tool(t, "wimlib-imagex", "verify", wim)
+			if info := tool(t, "wimlib-imagex", "info", wim); !strings.Contains(strings.Join(strings.Fields(info), " "), "Boot Index: 2") {
+				t.Errorf("%s", info)
+			}
+			applied := filepath.Join(dir, "applied")
+			tool(t, "wimlib-imagex", "apply", wim, "2", applied)
+			if shell := readFold(t, applied, "Windows/System32/winpeshl.ini"); !strings.Contains(shell, `cmd.exe, /c %SYSTEMDRIVE%\bootmend.cmd`) {
+				t.Errorf("winpeshl.ini: %q", shell)
+			}
+			if script := readFold(t, applied, "bootmend.cmd"); !strings.Contains(script, "\r\nmend.exe\r\n") {
+				t.Errorf("bootmend.cmd: %q", script)
+			}
+			if agent := readFold(t, applied, "mend.exe"); !strings.HasPrefix(agent, "MZ") || len(agent) < 1<<20 {
+				t.Errorf("mend.exe of %d bytes", len(agent))
+			}
+			if readFold(t, applied, "large") != strings.Repeat("0123456789abcdef", 1<<16) {
+				t.Error("what was in the image is not there any more")
+			}
+			tool(t, "wimlib-imagex", "apply", wim, "1", filepath.Join(dir, "first"))
+			if _, err := os.Stat(filepath.Join(dir, "first", "mend.exe")); err == nil {
+				t.Error("the agent is in the other image, too")
+			}
+
+			if got, errs, err := bootmend("verify", images[disc]); err != nil {
+				t.Errorf("verify: %v\n%s%s", err, got, errs)
+			}
+			// The same inputs give the same bytes.
+			again := filepath.Join(dir, "again.img")
+			if _, errs, err := bootmend("build", "usb", "-o", again, "--env", "winpe", "--winpe", disc, "--drivers", drivers); err != nil {
+				t.Fatalf("%v\n%s", err, errs)
+			}
+			if b, err := os.ReadFile(again); err != nil || !bytes.Equal(a, b) {
+				t.Errorf("another image the second time: %v", err)
+			}
+		})
+	}
+}
+
+// readFold reads a file whose name on the volume may be of another case.
+func readFold(t *testing.T, dir, name string) string {
+	t.Helper()
+	at := dir
+	for part := range strings.SplitSeq(name, "/") {
+		entries, err := os.ReadDir(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, e := range entries {
+			if found = strings.EqualFold(e.Name(), part); found {
+				at = filepath.Join(at, e.Name())
+				break
+			}
+		}
+		if !found {
+			t.Fatalf("%s: no %s", name, part)
+		}
+	}
+	data, err := os.ReadFile(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestBuildWinPERefused(t *testing.T) {
+	if _, _, err := assets.MendExe(); err != nil {
+		t.Skip(err)
+	}
+	medium := windowsMedium(t, "none")
+	empty, alone := t.TempDir(), filepath.Join(t.TempDir(), "winre.wim")
+	lay(t, empty, map[string]string{"setup.exe": "MZ"})
+	data, err := os.ReadFile(filepath.Join(medium, "sources", "boot.wim"))
+	if err == nil {
+		err = os.WriteFile(alone, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out.img")
+	for _, test := range []struct{ args, want string }{
+		{"--winpe " + medium, "add --env winpe"},
+		{"--drivers " + empty, "add --env winpe"},
+		{"--env winpe", "needs --winpe PATH"},
+		{"--env dos", "use linux or winpe"},
+		{"--env winpe --winpe " + medium + " --discard-hibernation", "left alone"},
+		{"--env winpe --winpe " + medium + " --control server.yaml", "asks no server"},
+		{"--env winpe --winpe " + medium + " --drivers " + empty, "holds no INF file"},
+		{"--env winpe --winpe " + alone, "missing: the UEFI boot manager (bootx64.efi), the boot configuration for UEFI (BCD), the RAM disk's boot.sdi"},
+		{"--env winpe --winpe " + empty, "holds no Windows PE"},
+	} {
+		_, _, err := bootmend(append([]string{"build", "usb", "-o", out}, strings.Fields(test.args)...)...)
+		if err == nil || !strings.Contains(fmt.Sprint(err), test.want) {
+			t.Errorf("%s: %v", test.args, err)
+		}
+		if _, err := os.Stat(out); err == nil {
+			t.Errorf("%s: something was written", test.args)
+		}
+	}
+	// With a folder of boot files, the WIM alone will do.
+	if _, errs, err := bootmend("build", "usb", "-o", out, "--env", "winpe", "--winpe", alone, "--winpe-media", medium); err != nil {
+		t.Errorf("%v\n%s", err, errs)
+	}
+}

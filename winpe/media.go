@@ -1,0 +1,211 @@
+package winpe
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bootmend/bootmend/winpe/wim"
+)
+
+// BootFile is a file of media that start Windows PE.
+type BootFile struct {
+	Path string // from the root of the media, with a slash before it
+	Size int64
+	Open func() (io.ReadCloser, error)
+}
+
+// The places that Microsoft's boot manager knows: the RAM disk's are in every boot configuration of Microsoft's media.
+const (
+	pathManager = "/EFI/Boot/bootx64.efi"
+	pathBCD     = "/EFI/Microsoft/Boot/BCD"
+	pathSDI     = "/Boot/boot.sdi"
+	pathWIM     = "/sources/boot.wim"
+)
+
+// firmwareFiles are what a stick for UEFI needs, where they lie on media, and where in an image.
+var firmwareFiles = []struct {
+	what, path string
+	image      []string
+	optional   bool
+}{
+	{"the UEFI boot manager (bootx64.efi)", pathManager, []string{"Windows/Boot/EFI/bootmgfw.efi"}, false},
+	{"the boot configuration for UEFI (BCD)", pathBCD, []string{"Windows/Boot/DVD/EFI/BCD"}, false},
+	{"the RAM disk's boot.sdi", pathSDI, []string{"Windows/Boot/DVD/EFI/boot.sdi", "Windows/Boot/DVD/PCAT/boot.sdi"}, false},
+	// The list of revoked boot managers, which those of 2024 and later look for.
+	{"", "/EFI/Microsoft/Boot/boot.stl", []string{"Windows/Boot/EFI/boot.stl"}, true},
+}
+
+// bootFolders are what of a media folder has to do with starting. The rest of an installation medium is Windows itself.
+var bootFolders = []string{"EFI", "Boot"}
+
+// maxBootFiles and maxBootSize bound what is taken from those folders.
+const (
+	maxBootFiles = 2000
+	maxBootSize  = 256 << 20
+)
+
+// UEFIFiles are the files that start the source with UEFI, but for the WIM, in the order of their paths. What is missing
+// is in the error.
+func (s *Source) UEFIFiles(image int) ([]BootFile, error) {
+	var files []BootFile
+	if s.Media != nil {
+		var err error
+		if files, err = s.mediaFiles(); err != nil {
+			return nil, err
+		}
+	}
+	tree, err := s.WIM.Image(image)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.WIMPath, err)
+	}
+	var missing []string
+	for _, f := range firmwareFiles {
+		if slices.ContainsFunc(files, func(b BootFile) bool { return strings.EqualFold(b.Path, f.path) }) {
+			continue
+		}
+		found, err := fromTree(tree, f.image, f.path)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", s.WIMPath, err)
+		case found != nil:
+			files = append(files, *found)
+		case !f.optional:
+			missing = append(missing, f.what)
+		}
+	}
+	if missing != nil {
+		return nil, fmt.Errorf("%s: missing: %s: name a folder that has them with --winpe-media (the ADK's Media, or a Windows medium)", s.WIMPath, strings.Join(missing, ", "))
+	}
+	slices.SortFunc(files, func(a, b BootFile) int { return strings.Compare(strings.ToUpper(a.Path), strings.ToUpper(b.Path)) })
+	return files, nil
+}
+
+// mediaFiles lists what lies in the folders for starting.
+func (s *Source) mediaFiles() (files []BootFile, err error) {
+	var sum int64
+	for _, folder := range bootFolders {
+		at, ok := locateFS(s.Media, folder)
+		if !ok {
+			continue
+		}
+		err := fs.WalkDir(s.Media, at, func(name string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			if !info.Mode().IsRegular() {
+				return fmt.Errorf("%s: is no file", name)
+			}
+			files = append(files, BootFile{"/" + name, info.Size(), func() (io.ReadCloser, error) { return s.Media.Open(name) }})
+			if sum += info.Size(); sum > maxBootSize || len(files) > maxBootFiles {
+				return fmt.Errorf("more than boot files in %s: name the folder with the boot files", at)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("boot files: %w", err)
+		}
+	}
+	return files, nil
+}
+
+// fromTree takes the first of several files of an image; nil where it has none of them.
+func fromTree(tree fs.FS, names []string, to string) (*BootFile, error) {
+	for _, name := range names {
+		info, err := fs.Stat(tree, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &BootFile{to, info.Size(), func() (io.ReadCloser, error) { return tree.Open(name) }}, nil
+	}
+	return nil, nil
+}
+
+// shell is what Windows PE starts in place of its own shell (winpeshl.ini), and script what that is: it brings the
+// devices up, starts the agent, and where that ends without a restart, leaves a person with a prompt that says why.
+// The prompt never ends, since Windows PE restarts the machine when its shell does.
+const (
+	shell = "[LaunchApps]\r\n%SYSTEMROOT%\\System32\\cmd.exe, /c %SYSTEMDRIVE%\\bootmend.cmd\r\n"
+
+	script = `@echo off
+title bootmend
+cd /d %~dp0
+wpeinit.exe
+if not exist mend.exe (
+	echo bootmend: mend.exe is missing in this Windows PE: build the media again.
+	goto prompt
+)
+mend.exe
+set status=%errorlevel%
+echo.
+if %status% == 0 echo bootmend: mend.exe has done its work, as it says above.
+if %status% == 1 echo bootmend: mend.exe could not finish. The reason is above.
+if %status% == 3 echo bootmend: mend.exe found nothing to heal.
+if %status% gtr 3 echo bootmend: mend.exe stopped with status %status%, which is none of its own: it may not run in this Windows PE.
+if %status% lss 0 echo bootmend: mend.exe stopped with status %status%: it crashed, or cannot run in this Windows PE.
+:prompt
+echo.
+echo   mend.exe          runs it again          mend.exe -dry-run    changes nothing
+echo   wpeutil reboot    restarts the machine   wpeutil shutdown     switches it off
+cmd.exe /k
+goto prompt
+`
+)
+
+// WithAgent is the WIM with an agent that starts by itself, and with the image that it is in as the one that boots. when
+// is the date of what is new.
+func (s *Source) WithAgent(ctx context.Context, image int, agent io.ReaderAt, size int64, when time.Time) (*wim.Patched, error) {
+	text := func(name, content string) wim.Addition {
+		return wim.Addition{Path: name, Data: strings.NewReader(content), Size: int64(len(content))}
+	}
+	p, err := s.WIM.Add(ctx, image, []wim.Addition{
+		{Path: "mend.exe", Data: agent, Size: size},
+		text("bootmend.cmd", strings.ReplaceAll(script, "\n", "\r\n")),
+		text("Windows/System32/winpeshl.ini", shell),
+	}, when)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.WIMPath, err)
+	}
+	p.SetBoot()
+	return p, nil
+}
+
+// maxOnFAT is the largest file of a FAT volume, in bytes.
+const maxOnFAT = 1<<32 - 1
+
+// StickFiles are all files that start the source with UEFI from a stick, and the agent in it: those of UEFIFiles, and
+// the WIM.
+func (s *Source) StickFiles(ctx context.Context, image int, agent []byte, when time.Time) ([]BootFile, error) {
+	files, err := s.UEFIFiles(image)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.WithAgent(ctx, image, bytes.NewReader(agent), int64(len(agent)), when)
+	if err != nil {
+		return nil, err
+	}
+	if p.Size() > maxOnFAT {
+		return nil, fmt.Errorf("%s: %d bytes is more than a file on a stick that firmware reads (FAT32) can have, and the boot manager takes a RAM disk from one file only, so that it cannot be split: export the one image that is needed with \"dism /export-image\"", path.Base(s.WIMPath), p.Size())
+	}
+	return append(files, BootFile{pathWIM, p.Size(), func() (io.ReadCloser, error) {
+		return section{io.NewSectionReader(p, 0, p.Size())}, nil
+	}}), nil
+}
+
+type section struct{ *io.SectionReader }
+
+func (section) Close() error { return nil }
