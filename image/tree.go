@@ -140,7 +140,7 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		windows.Path = PathWindowsAgent
 		inputs = append(inputs, windows)
 	}
-	inputs = append(inputs, s.agentFiles()...)
+	inputs = append(inputs, s.AgentFiles()...)
 	if err := hashAll(ctx, inputs); err != nil {
 		return nil, err
 	}
@@ -194,8 +194,8 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 	return t, t.writeManifest()
 }
 
-// agentFiles are what the agent reads of media.
-func (s Spec) agentFiles() []File {
+// AgentFiles are what the agent reads of media.
+func (s Spec) AgentFiles() []File {
 	inputs := []File{FromBytes(PathConfig, s.Config)}
 	if s.Keys != nil {
 		inputs = append(inputs, FromBytes(PathKeys, s.Keys))

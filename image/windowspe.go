@@ -30,7 +30,7 @@ func (s Spec) WindowsPEStickTree(ctx context.Context, pe WindowsPE) (*Tree, erro
 		return nil, errors.New("more than 99 rule packs or keys for them: merge some")
 	}
 	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, UEFIOnly: true}
-	inputs := slices.Concat(pe.Boot, pe.Drivers, s.agentFiles())
+	inputs := slices.Concat(pe.Boot, pe.Drivers, s.AgentFiles())
 	seen := map[string]bool{}
 	for _, f := range inputs {
 		key := strings.ToUpper(path.Clean(f.Path))

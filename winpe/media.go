@@ -90,6 +90,13 @@ func (s *Source) UEFIFiles(image int) ([]BootFile, error) {
 
 // mediaFiles lists what lies in the folders for starting.
 func (s *Source) mediaFiles() (files []BootFile, err error) {
+	if manager, ok := locateFS(s.Media, "bootmgr.efi"); ok { // Microsoft's media have it in the root, too
+		f, err := fileOf(s.Media, manager)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
 	var sum int64
 	for _, folder := range bootFolders {
 		at, ok := locateFS(s.Media, folder)
@@ -167,16 +174,16 @@ goto prompt
 )
 
 // WithAgent is the WIM with an agent that starts by itself, and with the image that it is in as the one that boots. when
-// is the date of what is new.
-func (s *Source) WithAgent(ctx context.Context, image int, agent io.ReaderAt, size int64, when time.Time) (*wim.Patched, error) {
+// is the date of what is new. more are further files.
+func (s *Source) WithAgent(ctx context.Context, image int, agent []byte, when time.Time, more ...wim.Addition) (*wim.Patched, error) {
 	text := func(name, content string) wim.Addition {
 		return wim.Addition{Path: name, Data: strings.NewReader(content), Size: int64(len(content))}
 	}
-	p, err := s.WIM.Add(ctx, image, []wim.Addition{
-		{Path: "mend.exe", Data: agent, Size: size},
+	p, err := s.WIM.Add(ctx, image, append([]wim.Addition{
+		{Path: "mend.exe", Data: bytes.NewReader(agent), Size: int64(len(agent))},
 		text("bootmend.cmd", strings.ReplaceAll(script, "\n", "\r\n")),
 		text("Windows/System32/winpeshl.ini", shell),
-	}, when)
+	}, more...), when)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.WIMPath, err)
 	}
@@ -184,22 +191,22 @@ func (s *Source) WithAgent(ctx context.Context, image int, agent io.ReaderAt, si
 	return p, nil
 }
 
-// maxOnFAT is the largest file of a FAT volume, in bytes.
-const maxOnFAT = 1<<32 - 1
+// maxFile is the largest file of a FAT volume, and of a disc without a second extent, in bytes.
+const maxFile = 1<<32 - 1
 
 // StickFiles are all files that start the source with UEFI from a stick, and the agent in it: those of UEFIFiles, and
 // the WIM.
-func (s *Source) StickFiles(ctx context.Context, image int, agent []byte, when time.Time) ([]BootFile, error) {
+func (s *Source) StickFiles(ctx context.Context, image int, agent []byte, when time.Time, more ...wim.Addition) ([]BootFile, error) {
 	files, err := s.UEFIFiles(image)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.WithAgent(ctx, image, bytes.NewReader(agent), int64(len(agent)), when)
+	p, err := s.WithAgent(ctx, image, agent, when, more...)
 	if err != nil {
 		return nil, err
 	}
-	if p.Size() > maxOnFAT {
-		return nil, fmt.Errorf("%s: %d bytes is more than a file on a stick that firmware reads (FAT32) can have, and the boot manager takes a RAM disk from one file only, so that it cannot be split: export the one image that is needed with \"dism /export-image\"", path.Base(s.WIMPath), p.Size())
+	if p.Size() > maxFile {
+		return nil, fmt.Errorf("%s: %d bytes is more than a file on media that firmware reads can have (4 GiB), and the boot manager takes a RAM disk from one file only, so that it cannot be split: export the one image that is needed with \"dism /export-image\"", path.Base(s.WIMPath), p.Size())
 	}
 	return append(files, BootFile{pathWIM, p.Size(), func() (io.ReadCloser, error) {
 		return section{io.NewSectionReader(p, 0, p.Size())}, nil
@@ -209,3 +216,79 @@ func (s *Source) StickFiles(ctx context.Context, image int, agent []byte, when t
 type section struct{ *io.SectionReader }
 
 func (section) Close() error { return nil }
+
+// Disc is what starts the source from a disc.
+type Disc struct {
+	Files []BootFile
+	BIOS  BootFile // boot sector; Size is 0 where the source has none
+	UEFI  BootFile // boot image
+}
+
+// bootfix is what has a BIOS ask for a key before it starts from a disc that has it.
+const bootfix = "/boot/bootfix.bin"
+
+// DiscFiles are StickFiles and what a disc needs beside them: for UEFI an image of a small volume, the one that does not
+// ask for a key where there is a choice, and for a BIOS its boot sector, boot manager and boot configuration.
+func (s *Source) DiscFiles(ctx context.Context, image int, agent []byte, when time.Time, more ...wim.Addition) (*Disc, error) {
+	uefi, err := s.discImage("efisys_noprompt.bin", "efisys.bin")
+	if err != nil {
+		return nil, err
+	}
+	if uefi.Size == 0 {
+		return nil, fmt.Errorf("%s: missing: the boot image of discs for UEFI (efisys_noprompt.bin or efisys.bin): a Windows medium has it in efi/microsoft/boot, the ADK in Deployment Tools/amd64/Oscdimg: name the medium with --winpe-media, or build a stick, which does not need it", s.WIMPath)
+	}
+	bios, err := s.discImage("etfsboot.com")
+	if err != nil {
+		return nil, err
+	}
+	files, err := s.StickFiles(ctx, image, agent, when, more...)
+	if err != nil {
+		return nil, err
+	}
+	files = slices.DeleteFunc(files, func(f BootFile) bool { return strings.EqualFold(f.Path, bootfix) })
+	if manager, ok := s.locateMedia("bootmgr"); ok && bios.Size > 0 {
+		f, err := fileOf(s.Media, manager)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	} else {
+		bios = BootFile{} // it has nothing to start
+	}
+	return &Disc{files, bios, uefi}, nil
+}
+
+// discImage finds the first of several boot images: in the media folder, or in one of the ADK.
+func (s *Source) discImage(names ...string) (BootFile, error) {
+	for _, name := range names {
+		for _, place := range []string{"efi/microsoft/boot/" + name, "boot/" + name, name} {
+			if at, ok := s.locateMedia(place); ok {
+				return fileOf(s.Media, at)
+			}
+		}
+		for _, folder := range s.firmware {
+			if at, ok := locateFS(folder, name); ok {
+				return fileOf(folder, at)
+			}
+		}
+	}
+	return BootFile{}, nil
+}
+
+func (s *Source) locateMedia(name string) (string, bool) {
+	if s.Media == nil {
+		return "", false
+	}
+	return locateFS(s.Media, name)
+}
+
+func fileOf(fsys fs.FS, name string) (BootFile, error) {
+	info, err := fs.Stat(fsys, name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: is no file", name)
+	}
+	if err != nil {
+		return BootFile{}, fmt.Errorf("boot files: %w", err)
+	}
+	return BootFile{"/" + name, info.Size(), func() (io.ReadCloser, error) { return fsys.Open(name) }}, nil
+}

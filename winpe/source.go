@@ -28,20 +28,27 @@ type Source struct {
 	// Media is the folder with the boot files around it; nil where there is only the WIM.
 	Media fs.FS
 
-	file *os.File // the WIM, or the ISO image that it lies in
+	firmware []fs.FS  // folders of the ADK with the boot images of discs
+	file     *os.File // the WIM, or the ISO image that it lies in
 }
 
 // Close closes what was opened.
 func (s *Source) Close() error { return s.file.Close() }
 
-// layouts are where a WIM lies in the folders that people have, and where the media folder is from there.
-var layouts = []struct{ kind, wim, media string }{
-	{"working folder made by copype", "media/sources/boot.wim", "media"},
-	{"Windows medium or media folder", "sources/boot.wim", "."},
-	{"ADK folder of an architecture", "en-us/winpe.wim", "Media"},
-	{"ADK folder", "Windows Preinstallation Environment/amd64/en-us/winpe.wim", "Windows Preinstallation Environment/amd64/Media"},
+// layouts are where a WIM lies in the folders that people have, and where from there the media folder is and the folders
+// with the boot images of discs.
+var layouts = []struct {
+	kind, wim, media string
+	firmware         []string
+}{
+	{"working folder made by copype", "media/sources/boot.wim", "media", []string{"fwfiles"}},
+	{"Windows medium or media folder", "sources/boot.wim", ".", []string{"../fwfiles"}},
+	{"ADK folder of an architecture", "en-us/winpe.wim", "Media", []string{"../../Deployment Tools/amd64/Oscdimg"}},
+	{"ADK folder", "Windows Preinstallation Environment/amd64/en-us/winpe.wim", "Windows Preinstallation Environment/amd64/Media",
+		[]string{"Deployment Tools/amd64/Oscdimg"}},
 	{"ADK folder", "Assessment and Deployment Kit/Windows Preinstallation Environment/amd64/en-us/winpe.wim",
-		"Assessment and Deployment Kit/Windows Preinstallation Environment/amd64/Media"},
+		"Assessment and Deployment Kit/Windows Preinstallation Environment/amd64/Media",
+		[]string{"Assessment and Deployment Kit/Deployment Tools/amd64/Oscdimg"}},
 }
 
 // Open looks at a WIM, an ISO image of a Windows medium, or a folder. Names are found in any case, as on Windows. media
@@ -83,6 +90,13 @@ func find(name string) (*Source, error) {
 		s := &Source{Kind: l.kind, WIMPath: found}
 		if media, ok := locate(name, l.media); ok {
 			s.Media = os.DirFS(media)
+		}
+		for _, folder := range l.firmware {
+			// The way up is not looked for in any case.
+			up := strings.Count(folder, "../")
+			if at, ok := locate(filepath.Join(name, strings.Repeat("../", up)), strings.TrimLeft(folder, "./")); ok {
+				s.firmware = append(s.firmware, os.DirFS(at))
+			}
 		}
 		return s, s.open()
 	}

@@ -12,6 +12,7 @@ import (
 
 func newBuildISOCommand() *cobra.Command {
 	var opts buildOptions
+	var pe winpeOptions
 	cmd := &cobra.Command{
 		Use:   "iso -o FILE",
 		Short: "Build an ISO image for discs, virtual machines, remote consoles and sticks",
@@ -26,32 +27,62 @@ Keys go onto the media in a vault, whose passphrase is asked for twice here and 
 or, with --recipient, in one that an identity on a second stick opens without a word. "bootmend keys
 seal --help" tells more.
 
+With --env winpe the image starts Microsoft's Windows PE instead, made of what --winpe names: for computers
+whose firmware trusts Microsoft's own certificate only, or whose disks need a driver of Windows, which
+--drivers puts into it. It is a disc for UEFI, and for a BIOS where the source has etfsboot.com; for sticks,
+"bootmend build usb" takes the same flags.
+
 The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the media. A vault that is
 made on the way differs each time; a finished one does not.
 ` + exitHelp,
 		Example: `  bootmend build iso -o heal.iso
   bootmend build iso -o heal.iso --keys BitLockerKeys.csv --expires 14d
   bootmend build iso -o heal.iso --keys BitLockerKeys.csv --recipient age1...
-  bootmend build iso -o look.iso --dry-run-media --on-success wait`,
+  bootmend build iso -o look.iso --dry-run-media --on-success wait
+  bootmend build iso -o heal.iso --env winpe --winpe Win11.iso --drivers drivers`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.output == "" {
 				return usagef("build iso: -o FILE is missing")
 			}
-			return runBuildISO(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts)
+			if err := pe.check("build iso", &opts); err != nil {
+				return err
+			}
+			return runBuildISO(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts, &pe)
 		},
 	}
 	opts.AddFlags(cmd.Flags())
+	pe.AddFlags(cmd.Flags())
 	return cmd
 }
 
-func runBuildISO(ctx context.Context, out, messages io.Writer, opts *buildOptions) error {
+func runBuildISO(ctx context.Context, out, messages io.Writer, opts *buildOptions, pe *winpeOptions) error {
+	var source *winpeSource
+	var err error
+	if opts.windowsPE = pe.env == winpeEnv; opts.windowsPE {
+		if source, err = pe.open(); err != nil {
+			return err
+		}
+		defer func() { _ = source.Close() }() // read only
+	}
 	spec, err := opts.spec(ctx, messages)
 	if err != nil {
 		return err
 	}
+	var disc iso.WindowsPE
+	if source != nil {
+		if disc, err = source.disc(ctx, spec); err != nil {
+			return err
+		}
+	}
 	progress, finish := newProgress(messages, "writing "+opts.output)
-	info, err := iso.Write(ctx, opts.output, spec, progress)
+	var info iso.Info
+	if source == nil {
+		info, err = iso.Write(ctx, opts.output, spec, progress)
+	} else {
+		info, err = iso.WriteWindowsPE(ctx, opts.output, disc, progress)
+		info.HasKeys, info.HasVault = spec.Keys != nil, spec.Vault != nil
+	}
 	finish()
 	if err != nil {
 		return err

@@ -76,11 +76,15 @@ func runBuildUSB(ctx context.Context, out, messages io.Writer, opts *buildUSBOpt
 		if err != nil {
 			return err
 		}
-		pe, closeSource, err := opts.winpe.plan(ctx, when)
+		source, err := opts.winpe.open()
 		if err != nil {
 			return err
 		}
-		defer closeSource()
+		defer func() { _ = source.Close() }() // read only
+		pe, err := source.stick(ctx, when)
+		if err != nil {
+			return err
+		}
 		write = func(ctx context.Context, path string, spec image.Spec, size int64, progress func(done, total int64)) (usb.Info, error) {
 			return usb.WriteWindowsPE(ctx, path, spec, pe, size, progress)
 		}

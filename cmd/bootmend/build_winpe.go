@@ -15,7 +15,9 @@ import (
 
 	"github.com/bootmend/bootmend/assets"
 	"github.com/bootmend/bootmend/image"
+	"github.com/bootmend/bootmend/image/iso"
 	"github.com/bootmend/bootmend/winpe"
+	"github.com/bootmend/bootmend/winpe/wim"
 )
 
 // environment is what media start: bootmend's own Linux, or Microsoft's Windows PE.
@@ -79,11 +81,19 @@ func (o *winpeOptions) check(command string, build *buildOptions) error {
 	return nil
 }
 
-// plan gathers what starts Windows PE. The sources stay open until close is called.
-func (o *winpeOptions) plan(ctx context.Context, when time.Time) (pe image.WindowsPE, closeAll func(), err error) {
+// winpeSource is an opened source, and what is to go into it.
+type winpeSource struct {
+	*winpe.Source
+	image   int
+	agent   []byte
+	drivers []image.File
+}
+
+// open finds what starts Windows PE, and what of it can be wrong.
+func (o *winpeOptions) open() (w *winpeSource, err error) {
 	source, err := winpe.Open(o.path, o.media)
 	if err != nil {
-		return pe, nil, err
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -92,37 +102,76 @@ func (o *winpeOptions) plan(ctx context.Context, when time.Time) (pe image.Windo
 	}()
 	status, err := source.Status()
 	if err != nil {
-		return pe, nil, err
+		return nil, err
 	}
 	if status.Use == 0 {
-		return pe, nil, withHint(fmt.Errorf("%s: no image in it can heal machines", status.WIM),
+		return nil, withHint(fmt.Errorf("%s: no image in it can heal machines", status.WIM),
 			"\"bootmend winpe info %s\" says what each one lacks", o.path)
 	}
+	w = &winpeSource{Source: source, image: status.Use}
 	_, open, err := assets.MendExe()
 	if err != nil {
-		return pe, nil, err
+		return nil, err
 	}
 	r, err := open()
 	if err != nil {
-		return pe, nil, err
+		return nil, err
 	}
-	agent, err := io.ReadAll(r)
+	w.agent, err = io.ReadAll(r)
 	if err = errors.Join(err, r.Close()); err != nil {
-		return pe, nil, err
-	}
-	files, err := source.StickFiles(ctx, status.Use, agent, when)
-	if err != nil {
-		return pe, nil, err
-	}
-	for _, f := range files {
-		pe.Boot = append(pe.Boot, image.File{Path: f.Path, Size: f.Size, Open: f.Open})
+		return nil, err
 	}
 	if o.drivers != "" {
-		if pe.Drivers, err = readDrivers(o.drivers); err != nil {
-			return pe, nil, err
-		}
+		w.drivers, err = readDrivers(o.drivers)
 	}
-	return pe, func() { _ = source.Close() }, nil
+	return w, err
+}
+
+// stick is what starts Windows PE from a stick, beside whose WIM the agent's files lie.
+func (w *winpeSource) stick(ctx context.Context, when time.Time) (pe image.WindowsPE, err error) {
+	files, err := w.StickFiles(ctx, w.image, w.agent, when)
+	return image.WindowsPE{Boot: imageFiles(files), Drivers: w.drivers}, err
+}
+
+// disc is what starts Windows PE from a disc, with the agent's files in the WIM: so Windows PE need not see the disc.
+func (w *winpeSource) disc(ctx context.Context, spec image.Spec) (iso.WindowsPE, error) {
+	var more []wim.Addition
+	for _, f := range append(spec.AgentFiles(), w.drivers...) {
+		more = append(more, wim.Addition{Path: f.Path, Data: reopened{f}, Size: f.Size})
+	}
+	d, err := w.DiscFiles(ctx, w.image, w.agent, spec.Time, more...)
+	if err != nil {
+		return iso.WindowsPE{}, err
+	}
+	return iso.WindowsPE{Files: imageFiles(d.Files), BIOS: imageFile(d.BIOS), UEFI: imageFile(d.UEFI), Time: spec.Time, Private: spec.Private()}, nil
+}
+
+func imageFile(f winpe.BootFile) image.File {
+	return image.File{Path: f.Path, Size: f.Size, Open: f.Open}
+}
+
+func imageFiles(files []winpe.BootFile) (list []image.File) {
+	for _, f := range files {
+		list = append(list, imageFile(f))
+	}
+	return list
+}
+
+// reopened opens a file each time that something of it is read, so that a folder of drivers need not be open as a whole.
+type reopened struct{ image.File }
+
+// ReadAt implements io.ReaderAt.
+func (f reopened) ReadAt(b []byte, off int64) (int, error) {
+	r, err := f.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = r.Close() }() // read only: nothing is lost
+	at, ok := r.(io.ReaderAt)
+	if !ok {
+		return 0, fmt.Errorf("%s: cannot be read from the middle", f.Path)
+	}
+	return at.ReadAt(b, off)
 }
 
 // Bounds of a folder of drivers: those for all storage of a fleet are a few dozen files.

@@ -154,6 +154,94 @@ func TestBuildWinPE(t *testing.T) {
 	}
 }
 
+// TestBuildWinPEDisc makes a disc of each kind of source, and has xorriso, isoinfo and 7-Zip read it.
+func TestBuildWinPEDisc(t *testing.T) {
+	if _, _, err := assets.MendExe(); err != nil {
+		t.Skip(err)
+	}
+	drivers, dir := t.TempDir(), t.TempDir()
+	lay(t, drivers, map[string]string{"iaStorVD.inf": "[Version]", "iaStorVD.sys": "MZ"})
+	medium := windowsMedium(t, "LZX")
+	sector, firmware := strings.Repeat("b", 4096), strings.Repeat("u", 1440<<10)
+	lay(t, medium, map[string]string{
+		"boot/etfsboot.com": sector, "boot/bootfix.bin": "asks for a key", "efi/microsoft/boot/efisys.bin": "prompts",
+		"efi/microsoft/boot/efisys_noprompt.bin": firmware, "boot/resources/bootres.dll": "res", "bootmgr.efi": "manager",
+	})
+	windows := filepath.Join(dir, "windows.iso")
+	tool(t, "genisoimage", "-quiet", "-udf", "-iso-level", "3", "-o", windows, medium)
+	copype := t.TempDir()
+	if err := os.Rename(medium, filepath.Join(copype, "media")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"boot/etfsboot.com", "efi/microsoft/boot/efisys.bin", "efi/microsoft/boot/efisys_noprompt.bin"} {
+		if err := os.Remove(filepath.Join(copype, "media", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lay(t, copype, map[string]string{"fwfiles/etfsboot.com": sector, "fwfiles/efisys.bin": firmware})
+	for name, source := range map[string]string{"ISO image": windows, "copype": copype} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			disc, again := filepath.Join(dir, "out.iso"), filepath.Join(dir, "again.iso")
+			for _, out := range []string{disc, again} {
+				if _, errs, err := bootmend("build", "iso", "-o", out, "--env", "winpe", "--winpe", source, "--drivers", drivers); err != nil {
+					t.Fatalf("%v\n%s", err, errs)
+				}
+			}
+			a, err := os.ReadFile(disc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := os.ReadFile(again); err != nil || !bytes.Equal(a, b) {
+				t.Errorf("another image the second time: %v", err)
+			}
+			report := tool(t, "xorriso", "-indev", disc, "-report_el_torito", "plain")
+			for _, want := range []string{"'BOOTMEND'", "BIOS  y   none  0x0000  0x00      8 ", "UEFI  y   none  0x0000  0x00   2880 "} {
+				if !strings.Contains(report, want) {
+					t.Errorf("no %q in\n%s", want, report)
+				}
+			}
+			boots := filepath.Join(dir, "boots")
+			tool(t, "xorriso", "-osirrox", "on", "-indev", disc, "-extract_boot_images", boots)
+			for file, want := range map[string]string{"eltorito_img1_bios.img": sector, "eltorito_img2_uefi.img": firmware} {
+				if got := readFold(t, boots, file); got != want {
+					t.Errorf("%s of %d bytes", file, len(got))
+				}
+			}
+			list := tool(t, "isoinfo", "-f", "-i", disc)
+			for _, want := range []string{"/BOOTMGR\n", "/BOOTMGR.EFI\n", "/BOOT/BCD\n", "/BOOT/BOOT.SDI\n", "/EFI/MICROSOFT/BOOT/BCD\n", "/EFI/BOOT/BOOTX64.EFI\n", "/SOURCES/BOOT.WIM\n"} {
+				if !strings.Contains(list, want) {
+					t.Errorf("no %q in\n%s", want, list)
+				}
+			}
+			for _, bad := range []string{";1", "BOOTFIX", "INSTALL.WIM", "SETUP.EXE"} {
+				if strings.Contains(list, bad) {
+					t.Errorf("%s in\n%s", bad, list)
+				}
+			}
+			out, applied := filepath.Join(dir, "disc"), filepath.Join(dir, "applied")
+			tool(t, "7z", "x", "-y", "-o"+out, disc)
+			wim := filepath.Join(out, "SOURCES", "BOOT.WIM")
+			tool(t, "wimlib-imagex", "verify", wim)
+			tool(t, "wimlib-imagex", "apply", wim, "2", applied)
+			for file, want := range map[string]string{"bootmend/drivers/iaStorVD.inf": "[Version]", "bootmend/drivers/iaStorVD.sys": "MZ"} {
+				if got := readFold(t, applied, file); got != want {
+					t.Errorf("%s: %q", file, got)
+				}
+			}
+			if got := readFold(t, applied, "bootmend/config.yaml"); !strings.Contains(got, "on_success: reboot") {
+				t.Errorf("config.yaml: %q", got)
+			}
+			if rules, err := os.ReadDir(filepath.Join(applied, "bootmend", "rules")); err != nil || len(rules) == 0 {
+				t.Errorf("rule packs: %v, %v", rules, err)
+			}
+		})
+	}
+	if _, _, err := bootmend("build", "iso", "-o", filepath.Join(dir, "out.iso"), "--env", "winpe", "--winpe", windowsMedium(t, "none")); err == nil || !strings.Contains(err.Error(), "efisys.bin") {
+		t.Errorf("without a boot image for UEFI: %v", err)
+	}
+}
+
 // readFold reads a file whose name on the volume may be of another case.
 func readFold(t *testing.T, dir, name string) string {
 	t.Helper()

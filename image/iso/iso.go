@@ -39,7 +39,7 @@ type Info struct {
 	Path    string `json:"path"`
 	Size    int64  `json:"size"`
 	SHA256  string `json:"sha256"`
-	MediaID string `json:"media_id"`
+	MediaID string `json:"media_id,omitempty"` // none where the media start Windows PE
 	Label   string `json:"label"`
 	Files   int    `json:"files"`
 	// HasKeys is set where keys lie on the media in clear text, HasVault where they are sealed.
