@@ -242,7 +242,7 @@ func (s *Server) key(from string, q fleet.KeyRequest) (fleet.KeyAnswer, error) {
 	switch {
 	case w.typed != nil:
 		password = *w.typed
-	case w.limited || s.state.Halted != "" || m.decision == fleet.Leave || s.options.Approve && !m.approved || !found:
+	case w.limited && !m.approved || s.state.Halted != "" || m.decision == fleet.Leave || s.options.Approve && !m.approved || !found:
 		return fleet.KeyAnswer{State: fleet.Wait}, nil
 	}
 	// Before it is given: no key leaves without a line.

@@ -551,9 +551,15 @@ func TestTryingAllIDs(t *testing.T) {
 	for range limitPerHost {
 		s.limits.allow("127.0.0.1", time.Now())
 	}
-	other, _ := s.machine("THIEF2")
+	other, otherRun := s.machine("THIEF2")
 	if got := s.wants(other, knownID); got != "wait" {
 		t.Errorf("under another name, it got %s", got)
+	}
+	if status := s.post(s.browser(), "/approve", url.Values{"run": {otherRun.Name()}}); status != http.StatusSeeOther {
+		t.Errorf("approve: %d", status)
+	}
+	if got := s.wants(other, knownID); got != secretKey {
+		t.Errorf("a person knows better, and yet it got %s", got)
 	}
 	if s.counts.limited == 0 || !strings.Contains(s.lines.String(), "more keys than a machine has") {
 		t.Error("nobody was told")

@@ -58,9 +58,14 @@ func packetOf(op byte, words ...string) []byte {
 }
 
 // client reads a file as firmware does. lose drops the packets that it says, by their number.
-func client(t *testing.T, server netip.AddrPort, name string, options map[string]int, lose func(n int) bool) []byte {
+func client(t testing.TB, server netip.AddrPort, name string, options map[string]int, lose func(n int) bool) []byte {
 	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	return clientFrom(t, net.IPv4(127, 0, 0, 1), server, name, options, lose)
+}
+
+func clientFrom(t testing.TB, local net.IP, server netip.AddrPort, name string, options map[string]int, lose func(n int) bool) []byte {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: local})
 	if err != nil {
 		t.Fatal(err)
 	}
