@@ -124,8 +124,7 @@ func runReport(ctx context.Context, w, messages io.Writer, paths []string, opts 
 	}
 	r := logs.Report()
 	if r.Runs == 0 && unread == 0 {
-		return &nothingToDo{withHint(errors.New("there is no log of bootmend in "+strings.Join(paths, ", ")),
-			"sticks keep their logs in bootmend/logs, healed machines in ProgramData\\bootmend\\logs")}
+		return noLogs(paths)
 	}
 	if opts.output == "" {
 		err = write(r, w)
@@ -133,9 +132,18 @@ func runReport(ctx context.Context, w, messages io.Writer, paths []string, opts 
 		err = writeReport(r, write, opts.output)
 	}
 	if err == nil && unread > 0 {
-		return fmt.Errorf("%d of the files could not be read: the report is of the others", unread)
+		return unreadLogs(unread)
 	}
 	return err
+}
+
+func noLogs(paths []string) error {
+	return &nothingToDo{withHint(errors.New("there is no log of bootmend in "+strings.Join(paths, ", ")),
+		"sticks keep their logs in bootmend/logs, healed machines in ProgramData\\bootmend\\logs")}
+}
+
+func unreadLogs(n int) error {
+	return fmt.Errorf("%d of the files could not be read: the report is of the others", n)
 }
 
 func writeReport(r *report.Report, write func(*report.Report, io.Writer) error, path string) error {

@@ -44,11 +44,8 @@ func runVerify(ctx context.Context, out, messages io.Writer, path string, asJSON
 	progress, finish := newProgress(messages, "checking "+path)
 	report, err := verifyMedia(ctx, path, progress)
 	finish()
-	if errors.Is(err, verify.ErrNoMedia) {
-		return withHint(fmt.Errorf("%s: %w", path, err), "name the whole stick (such as /dev/sdb, not /dev/sdb1), its image, an ISO image, or the folder where it is mounted")
-	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return explainVerify(path, err)
 	}
 	if asJSON {
 		err = writeJSON(out, report)
@@ -56,9 +53,21 @@ func runVerify(ctx context.Context, out, messages io.Writer, path string, asJSON
 		err = printReport(out, path, report)
 	}
 	if err == nil && !report.OK {
-		err = withHint(fmt.Errorf("%s is not as it was made", path), "write it anew; if that does not help, the stick is bad")
+		err = damaged(path)
 	}
 	return err
+}
+
+func explainVerify(path string, err error) error {
+	err = fmt.Errorf("%s: %w", path, err)
+	if errors.Is(err, verify.ErrNoMedia) {
+		return withHint(err, "name the whole stick (such as /dev/sdb, not /dev/sdb1), its image, an ISO image, or the folder where it is mounted")
+	}
+	return err
+}
+
+func damaged(path string) error {
+	return withHint(fmt.Errorf("%s is not as it was made", path), "write it anew; if that does not help, the stick is bad")
 }
 
 func verifyMedia(ctx context.Context, path string, progress func(done, total int64)) (*verify.Report, error) {

@@ -179,6 +179,12 @@ func (*wizardWork) Devices(context.Context) ([]tui.Device, error) {
 	return devices, err
 }
 
+// Folder implements tui.Work.
+func (*wizardWork) Folder(path string) error { return netboot.Replaceable(path) }
+
+// Hint implements tui.Work.
+func (*wizardWork) Hint(err error) string { return hintFor(err) }
+
 // Do implements tui.Work.
 func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
 	switch a.Goal {
@@ -294,7 +300,7 @@ func (*wizardWork) check(ctx context.Context, a *tui.Answers, update func(tui.Pr
 		update(tui.Progress{Name: a.Media, State: "checking", Done: done, Total: total})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Media, err)
+		return nil, explainVerify(a.Media, err)
 	}
 	update(tui.Progress{Name: a.Media, State: "done"})
 	var text bytes.Buffer
@@ -303,43 +309,64 @@ func (*wizardWork) check(ctx context.Context, a *tui.Answers, update func(tui.Pr
 	}
 	outcome := &tui.Outcome{}
 	for line := range strings.Lines(text.String()) {
-		style := tui.Plain
+		style := tui.Soft
 		if strings.HasPrefix(line, "OK") {
 			style = tui.Good
 		}
 		outcome.Lines = append(outcome.Lines, tui.Line{Text: strings.TrimRight(line, "\n"), Style: style})
 	}
+	verdict := tui.Line{Text: a.Media + " is whole: every file is as it was made.", Style: tui.Good}
 	if !r.OK {
-		return outcome, fmt.Errorf("%s is not as it was made: write it anew; if that does not help, the stick is bad", a.Media)
+		verdict = tui.Line{Text: a.Media + " is damaged: what is missing or changed is listed here.", Style: tui.Bad}
+	}
+	outcome.Lines = append([]tui.Line{verdict, {}}, outcome.Lines...)
+	if !r.OK {
+		return outcome, damaged(a.Media)
 	}
 	return outcome, nil
 }
 
+// tableLimit is how many lines of a report a person may want to scroll through.
+const tableLimit = 1000
+
 func (*wizardWork) report(ctx context.Context, a *tui.Answers, update func(tui.Progress)) (*tui.Outcome, error) {
-	opts := reportOptions{output: a.Output}
-	write, err := opts.writer()
-	if err != nil {
-		return nil, err
-	}
 	update(tui.Progress{Name: a.Logs, State: "reading"})
 	var messages bytes.Buffer
 	var logs report.Collector
-	if _, err := collectLogs(ctx, &messages, &logs, []string{a.Logs}); err != nil {
+	unread, err := collectLogs(ctx, &messages, &logs, []string{a.Logs})
+	if err != nil {
 		return told(&messages), err
 	}
 	outcome := told(&messages)
 	r := logs.Report()
 	if r.Runs == 0 {
-		return outcome, fmt.Errorf("there is no log of bootmend in %s", a.Logs)
+		return outcome, noLogs([]string{a.Logs})
 	}
-	if err := writeReport(r, write, a.Output); err != nil {
+	if a.Page {
+		opts := reportOptions{output: a.Output}
+		write, err := opts.writer()
+		if err != nil {
+			return outcome, err
+		}
+		if err := writeReport(r, write, a.Output); err != nil {
+			return outcome, err
+		}
+		outcome.Lines = append(outcome.Lines, tui.Line{Text: a.Output + " is written.", Style: tui.Good}, tui.Line{})
+	}
+	update(tui.Progress{Name: a.Logs, State: "done"})
+	var table bytes.Buffer
+	if err := r.WriteTable(&table); err != nil {
 		return outcome, err
 	}
-	update(tui.Progress{Name: a.Output, State: "done"})
-	for _, c := range r.Counts {
-		outcome.Lines = append(outcome.Lines, tui.Line{Text: fmt.Sprintf("%-16s %s", report.Words(c.Result), plural(c.Machines, "machine"))})
+	for line := range strings.Lines(table.String()) {
+		if len(outcome.Lines) == tableLimit {
+			outcome.Lines = append(outcome.Lines, tui.Line{Text: "... the page, and what \"bootmend report\" prints, have the rest.", Style: tui.Soft})
+			break
+		}
+		outcome.Lines = append(outcome.Lines, tui.Line{Text: strings.TrimRight(line, "\n"), Style: tui.Row})
 	}
-	outcome.Lines = append(outcome.Lines, tui.Line{Text: plural(len(r.Rotate), "recovery key") + " to rotate"},
-		tui.Line{Text: a.Output + " is written.", Style: tui.Good})
+	if unread > 0 {
+		return outcome, unreadLogs(unread)
+	}
 	return outcome, nil
 }

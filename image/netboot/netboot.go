@@ -43,7 +43,7 @@ var ErrNotOurs = errors.New("there is a folder with other files")
 // before is replaced. progress may be nil.
 func Write(ctx context.Context, dir string, spec media.Spec, server netip.Addr, progress func(done, total int64)) (Info, error) {
 	dir = filepath.Clean(dir)
-	if err := replaceable(dir); err != nil {
+	if err := Replaceable(dir); err != nil {
 		return Info{}, err
 	}
 	tree, err := newTree(ctx, spec)
@@ -106,8 +106,9 @@ func reason(err error) error {
 	return err
 }
 
-// replaceable refuses to let anything be lost that did not come from here.
-func replaceable(dir string) error {
+// Replaceable says what keeps Write from making dir: it lets nothing be lost that did not come from here. The error is
+// [ErrNotOurs], or that of reading dir.
+func Replaceable(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:

@@ -82,14 +82,15 @@ type Answers struct {
 	Devices   []Device
 	Output    string
 
-	// Media is what to check, Logs where the logs lie, Output the report.
+	// Media is what to check, Logs where the logs lie; with Page the report is written to Output, too.
 	Media string
 	Logs  string
+	Page  bool
 }
 
 // NewAnswers are the defaults.
 func NewAnswers() *Answers {
-	return &Answers{Goal: GoalUSB, Source: FromFile, Protection: ByPassphrase, OnSuccess: "reboot", OnFailure: "wait", ToDevices: true}
+	return &Answers{Goal: GoalUSB, Source: FromFile, Protection: ByPassphrase, OnSuccess: "reboot", OnFailure: "wait", ToDevices: true, Page: true}
 }
 
 // Builds reports whether media are made.
@@ -123,7 +124,11 @@ func (a *Answers) command() []string {
 	case a.Goal == GoalCheck:
 		return []string{"bootmend", "verify", a.Media}
 	case a.Goal == GoalReport:
-		return []string{"bootmend", "report", a.Logs, "-o", a.Output}
+		c = []string{"bootmend", "report", a.Logs}
+		if a.Page {
+			c = append(c, "-o", a.Output)
+		}
+		return c
 	case a.Goal == GoalUSB && a.ToDevices:
 		c = []string{"bootmend", "flash"}
 		for _, d := range a.Devices {

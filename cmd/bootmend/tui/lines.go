@@ -18,7 +18,7 @@ var ErrQuit = errors.New("left before anything was done")
 // RunLines asks line by line, for screen readers and terminals that cannot do more. secret reads a line that does not
 // show.
 func RunLines(ctx context.Context, in io.Reader, out io.Writer, secret func(prompt string) (string, error), w Work) error {
-	l := &lines{in: bufio.NewReader(in), out: out, secret: secret}
+	l := &lines{in: bufio.NewReader(in), out: out, secret: secret, work: w}
 	answers := NewAnswers()
 	f := newFlow(questions(w), answers)
 	for {
@@ -37,6 +37,7 @@ type lines struct {
 	in     *bufio.Reader
 	out    io.Writer
 	secret func(prompt string) (string, error)
+	work   Work
 }
 
 func (l *lines) say(format string, args ...any) { fmt.Fprintf(l.out, format+"\n", args...) }
@@ -99,7 +100,7 @@ func (l *lines) ask(ctx context.Context, f *flow) (again bool, err error) {
 				if ctx.Err() != nil {
 					return false, ctx.Err()
 				}
-				l.say("That does not work: %v", err)
+				l.say("That does not work: %s", explained(l.work, err))
 				continue
 			}
 			if note != "" {

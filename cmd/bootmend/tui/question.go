@@ -66,6 +66,7 @@ const (
 	Good
 	Bad
 	Code
+	Row // of a table: cut at the edge, so that the columns stay
 )
 
 // flow walks through the questions that the answers call for.

@@ -393,7 +393,7 @@ func (s *screen) taken(msg takenMsg) tea.Cmd {
 		s.flow.back()
 		return s.enter()
 	case msg.err != nil:
-		s.problem = msg.err.Error()
+		s.problem = explained(s.work, msg.err)
 		return nil
 	}
 	*s.flow.answers = msg.answers
@@ -438,7 +438,14 @@ func (s *screen) progress(p Progress) {
 
 func (s *screen) finishedKey(msg tea.KeyMsg) tea.Cmd {
 	switch msg.String() {
-	case "enter", "q", "esc":
+	case "esc":
+		if !s.failed() {
+			return tea.Quit
+		}
+		// Back to the review, with all answers, to change the one that was the cause.
+		s.phase, s.err, s.outcome, s.meters = asking, nil, nil, nil
+		return s.enter()
+	case "enter", "q":
 		return tea.Quit
 	case "down", "j", "pgdown":
 		s.scroll++
@@ -447,6 +454,9 @@ func (s *screen) finishedKey(msg tea.KeyMsg) tea.Cmd {
 	}
 	return nil
 }
+
+// failed reports whether the work went wrong by itself, so that another answer may help.
+func (s *screen) failed() bool { return s.err != nil && !s.stopped }
 
 // result is what to tell at the end.
 func (s *screen) result() []Line {
@@ -458,7 +468,7 @@ func (s *screen) result() []Line {
 	case s.stopped && s.err != nil:
 		return append(all, Line{"Stopped. Nothing half-written is left, but a stick that was being written has to be written again.", Bad})
 	case s.err != nil:
-		return append(all, Line{s.err.Error(), Bad})
+		return append(all, Line{explained(s.work, s.err), Bad})
 	}
 	return append(append(all, Line{}), after(s.flow.answers)...)
 }
@@ -497,6 +507,9 @@ func (s *screen) View() string {
 		body = s.paint(s.result(), width)
 		at = s.scroll + s.room(head, foot) - 1
 		foot = []string{"Enter leave", "up/down scroll"}
+		if s.failed() {
+			foot = append(foot, "Esc back")
+		}
 	}
 	room := max(3, s.height-len(head)-3)
 	if len(body) > room {
@@ -664,6 +677,10 @@ func gauge(done, total int64, width int) string {
 func (s *screen) paint(lines []Line, width int) []string {
 	var out []string
 	for _, line := range lines {
+		if line.Style == Row {
+			out = append(out, ansi.Truncate(line.Text, width, "..."))
+			continue
+		}
 		for _, part := range wrap(line.Text, width) {
 			out = append(out, styles[line.Style].Render(part))
 		}

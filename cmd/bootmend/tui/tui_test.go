@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,20 @@ func (f *fake) Recipient(text string) error {
 		return errors.New("that is no public key: it begins with age1 or ssh-")
 	}
 	return nil
+}
+
+func (f *fake) Folder(path string) error {
+	if path == "exports" {
+		return errors.New("exports: there is a folder with other files: name a new one")
+	}
+	return nil
+}
+
+func (f *fake) Hint(err error) string {
+	if f.fail != nil && errors.Is(err, f.fail) {
+		return "make room on the disk"
+	}
+	return ""
 }
 
 func (f *fake) Devices(context.Context) ([]Device, error) { return f.devices, nil }
@@ -154,7 +169,7 @@ func (d *driver) run(cmd tea.Cmd) {
 func (d *driver) press(keys ...string) *driver {
 	d.t.Helper()
 	named := map[string]tea.KeyType{"enter": tea.KeyEnter, "esc": tea.KeyEsc, "up": tea.KeyUp, "down": tea.KeyDown,
-		"tab": tea.KeyTab, "ctrl+c": tea.KeyCtrlC, "space": tea.KeySpace}
+		"tab": tea.KeyTab, "ctrl+c": tea.KeyCtrlC, "ctrl+u": tea.KeyCtrlU, "space": tea.KeySpace}
 	for _, k := range keys {
 		msg := tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(k)}
 		if kind, ok := named[k]; ok {
@@ -259,6 +274,8 @@ func TestSteps(t *testing.T) {
 	toRules := []string{"2", "2"} // ISO, asked at the machine
 	toDirectory := []string{"enter", "3", "dc1.example.com", "enter"}
 	toBootServer := []string{"3", "2", "enter", "enter", "enter", "enter"}
+	toBootServer = slices.Clip(toBootServer)
+	toFolder := slices.Clip(append(toBootServer, "10.0.0.2", "enter", "ctrl+u"))
 	for name, test := range map[string]struct {
 		keys []string
 		at   string
@@ -301,7 +318,11 @@ func TestSteps(t *testing.T) {
 		"back and again":             {[]string{"2", "esc", "esc"}, "goal", "> ISO"},
 		"nothing to check":           {[]string{"4", "gone.img", "enter"}, "check", "no such file"},
 		"check":                      {[]string{"4", "stick.img", "enter"}, "review", "is compared with"},
-		"report":                     {[]string{"5", "exports", "enter", "enter"}, "review", "merged into bootmend-report.html"},
+		"report":                     {[]string{"5", "exports", "enter", "enter", "enter"}, "review", "written to bootmend-report.html"},
+		"report without a page":      {[]string{"5", "exports", "enter", "2"}, "review", "stay as they are"},
+		"network boot, folder taken": {append(toFolder, "exports", "enter"), "folder", "folder with other files"},
+		"network boot, no folder":    {append(toFolder, "enter"), "folder", "no name is given"},
+		"network boot, no parent":    {append(toFolder, "gone/boot", "enter"), "folder", "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDriver(t, &fake{})
@@ -350,7 +371,11 @@ func TestStop(t *testing.T) {
 
 func TestFailedWork(t *testing.T) {
 	d := newDriver(t, &fake{fail: errors.New("heal.iso: no space left on device")})
-	d.press("4", "stick.img", "enter", "enter").see("Not done", "no space left")
+	d.press("4", "stick.img", "enter", "enter").see("Not done", "no space left", "make room", "Esc back")
+	d.press("esc").at("review").see("is compared with")
+	if d.quit {
+		t.Error("left")
+	}
 }
 
 // TestSmall draws every step on tiny and huge terminals.
@@ -397,6 +422,11 @@ func TestLines(t *testing.T) {
 			input: "2\n4\nserver.yaml\n\n\n\n\n\nyes\n",
 			see:   []string{"Machines will ask https://10.0.0.1:8443", "each machine asks https://10.0.0.1:8443 for its own"},
 			did:   "bootmend build iso -o heal.iso --control server.yaml",
+		},
+		"report": {
+			input: "5\nexports\n2\nyes\n",
+			see:   []string{"stay as they are"},
+			did:   "bootmend report exports",
 		},
 		"left":          {input: "q\n", err: ErrQuit},
 		"input ends":    {input: "2\n", err: ErrQuit},

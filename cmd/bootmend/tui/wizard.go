@@ -45,7 +45,26 @@ func questions(w Work) []Question {
 			Take: keepPath(func(a *Answers) *string { return &a.Logs }),
 		},
 		{
-			ID: "reportfile", Title: "Where shall the report go?", Kind: Path, Needed: is(GoalReport), Folders: false, New: true, Patterns: []string{"*.html", "*.csv"},
+			ID: "page", Title: "Shall a page be written, too?", Kind: Choose, Needed: is(GoalReport),
+			Help: "The machines are listed on the screen in any case.",
+			Options: static(
+				Option{Value: "page", Label: "Yes, write a page", Help: "one HTML file that needs no network; it holds key IDs, never keys"},
+				Option{Value: "screen", Label: "No, only show them"},
+			),
+			Preset: func(a *Answers) []string {
+				if a.Page {
+					return []string{"page"}
+				}
+				return []string{"screen"}
+			},
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.Page = v[0] == "page"
+				return "", nil
+			},
+		},
+		{
+			ID: "reportfile", Title: "Where shall the report go?", Kind: Path, New: true, Patterns: []string{"*.html", "*.csv"},
+			Needed: func(a *Answers) bool { return a.Goal == GoalReport && a.Page },
 			Help:   "A name that ends in .html gives a page to pass on, .csv a table with all machines.",
 			Preset: func(a *Answers) []string { return []string{or(a.Output, "bootmend-report.html")} },
 			Take:   keepOutput,
@@ -384,9 +403,17 @@ func questions(w Work) []Question {
 				if path == "" {
 					return "", errors.New("no name is given: type the folder to write")
 				}
-				_, err := os.Stat(filepath.Dir(path))
+				if _, err := os.Stat(filepath.Dir(filepath.Clean(path))); err != nil {
+					return "", err
+				}
+				if err := w.Folder(path); err != nil {
+					return "", err
+				}
 				a.Output = path
-				return "", err
+				if list, err := os.ReadDir(path); err == nil && len(list) > 0 {
+					return path + " was made by bootmend and will be replaced.", nil
+				}
+				return "", nil
 			},
 		},
 		{
@@ -496,6 +523,14 @@ func summary(s KeySummary) string {
 	return text
 }
 
+// explained is an error with what to do about it.
+func explained(w Work, err error) string {
+	if hint := w.Hint(err); hint != "" {
+		return err.Error() + "\n" + hint
+	}
+	return err.Error()
+}
+
 func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -531,7 +566,10 @@ func review(a *Answers) []Line {
 		say(Plain, "%s is compared with the list of files that was written into it. Nothing is changed.", a.Media)
 		return lines
 	case GoalReport:
-		say(Plain, "The logs below %s are merged into %s. The logs stay as they are.", a.Logs, a.Output)
+		say(Plain, "The logs below %s are read and stay as they are.", a.Logs)
+		if a.Page {
+			say(Plain, "The report is written to %s.", a.Output)
+		}
 		return lines
 	}
 	if a.Goal == GoalUSB && a.ToDevices {
@@ -615,7 +653,13 @@ func after(a *Answers) []Line {
 	if a.hasKeys() {
 		say(Plain, "Afterwards: rotate the keys that were used (\"bootmend report --rotate\") and erase the media.")
 	}
-	if a.Goal == GoalReport {
+	if a.hasKeys() && a.Protection == BySecond {
+		say(Plain, "Carry the second stick apart from the media, and give it only to those who heal machines.")
+	}
+	if a.Goal == GoalCheck {
+		say(Plain, "It may be used as it is.")
+	}
+	if a.Goal == GoalReport && a.Page {
 		say(Plain, "The page holds key IDs, never keys: it may be passed on.")
 	}
 	say(Plain, "")

@@ -27,6 +27,10 @@ type Work interface {
 	Recipient(text string) error
 	// Devices lists the disks of this computer, also those that must not be written to.
 	Devices(ctx context.Context) ([]Device, error)
+	// Folder says what keeps a folder from being written for a network boot.
+	Folder(path string) error
+	// Hint is what to do about an error that one of the others gave; empty where the error says it.
+	Hint(err error) string
 	// Do carries the answers out. update may be called by several goroutines.
 	Do(ctx context.Context, a *Answers, update func(Progress)) (*Outcome, error)
 }
