@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -241,4 +242,28 @@ func TestSnippets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzHandler asks for anything: what comes back is a file that there is, or nothing of any.
+func FuzzHandler(f *testing.F) {
+	files, err := Load(context.Background(), testSpec())
+	if err != nil {
+		f.Fatal(err)
+	}
+	handler := files.Handler(nil)
+	f.Add("GET", "/bootx64.efi", "bytes=3-5")
+	f.Add("HEAD", "/../../etc/passwd", "")
+	f.Add("GET", "//bootmend\\vmlinuz", "bytes=-1,0-")
+	f.Fuzz(func(t *testing.T, method, path, ranges string) {
+		r := &http.Request{Method: method, URL: &url.URL{Path: path}, Header: http.Header{"Range": {ranges}}}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		data, err := files.Get(path)
+		switch {
+		case err != nil && w.Code < 400:
+			t.Errorf("%s %q: %d, and there is no such file", method, path, w.Code)
+		case err == nil && w.Code == http.StatusOK && method == http.MethodGet && !bytes.Equal(w.Body.Bytes(), data):
+			t.Errorf("%q: %d bytes of %d", path, w.Body.Len(), len(data))
+		}
+	})
 }

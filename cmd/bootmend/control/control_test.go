@@ -745,3 +745,40 @@ func BenchmarkKey(b *testing.B) {
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "keys/s")
 }
+
+// FuzzRequest is a machine that has the token and says anything: it gets no key that it did not ask for, and nothing
+// breaks.
+func FuzzRequest(f *testing.F) {
+	run := "20261127T040000Z-abcd"
+	f.Add(fleet.PathHello, []byte(`{"run":"`+run+`","machine":{"serial":"A"}}`))
+	f.Add(fleet.PathKey, []byte(`{"run":"`+run+`","machine":{"serial":"A"},"protector":"`+unknownID+`","volume":"C:"}`))
+	f.Add(fleet.PathStep, []byte(`{"run":"`+run+`","step":"x"}`))
+	f.Add(fleet.PathReport+"/"+run, []byte(`{"schema":"bootmend.log/v1","time":"2026-11-27T04:00:00Z","run":"r","seq":1,"event":"result","result":{"outcome":"healed"}}`))
+	list, err := keys.Read(strings.NewReader("KeyID,RecoveryKey\n"+knownID+","+secretKey+"\n"), "keys.csv")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, path string, body []byte) {
+		store, err := OpenStore(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = store.Close() }()
+		s, err := New(Options{Keys: list, Token: boot, SignIn: signInWord, Store: store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			challenge := s.challenges.make(time.Now())
+			r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: path}, Body: io.NopCloser(bytes.NewReader(body)), RemoteAddr: "10.0.0.1:1", Header: http.Header{}}
+			r.Header.Set(fleet.HeaderChallenge, challenge)
+			r.Header.Set(fleet.HeaderProof, boot.Proof(challenge, path, body))
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, r)
+			if strings.Contains(w.Body.String(), "333333-444444") && !strings.Contains(strings.ToLower(string(body)), knownID) {
+				t.Errorf("%s %q gave a key", path, body)
+			}
+		}
+		s.show(httptest.NewRecorder(), http.StatusOK, s.snapshot())
+	})
+}
