@@ -60,6 +60,18 @@ them) into bootmend/drivers. "bootmend verify" checks this stick.
 
 `
 
+const readmeWindowsPENetwork = `bootmend: start Windows PE from the network to repair computers that restart in a loop
+======================================================================================
+
+This folder is for a web server, or a TFTP server, that iPXE starts from: "chain
+http://server/boot.ipxe". iPXE loads wimboot, and that Windows PE; with UEFI and with a
+BIOS. Whether Secure Boot can stay on is for the copies of iPXE and wimboot to say.
+
+Keys in boot.wim are sealed, but whoever reaches the server can fetch them and try
+passphrases at leisure: take the folder off the server when the work is done.
+
+`
+
 const readmeNetworkVault = `media.img holds recovery keys, sealed. Whoever can reach the server can fetch it and try
 passphrases on it at leisure: let it be a long one, and take the folder off the server
 when the work is done.
@@ -105,6 +117,9 @@ func readme(t *Tree, k kind) []byte {
 		text += readmeStick
 	case windowsPE:
 		text = strings.Replace(text, readmeText, readmeWindowsPE, 1) + readmeWindowsPEStick
+		end, _, _ = strings.Cut(end, "Licences")
+	case windowsPENetwork:
+		text = readmeWindowsPENetwork
 		end, _, _ = strings.Cut(end, "Licences")
 	}
 	text += strings.ReplaceAll(end, "@ID@", t.ID)

@@ -94,11 +94,12 @@ type Tree struct {
 type kind int
 
 const (
-	disc      kind = iota // an ISO 9660 image, with an EFI system partition as one of its files
-	stick                 // one FAT partition
-	network               // a boot server's folder
-	remote                // a disc for UEFI HTTP boot, which only the firmware can see
-	windowsPE             // one FAT partition, that starts Windows PE
+	disc             kind = iota // an ISO 9660 image, with an EFI system partition as one of its files
+	stick                        // one FAT partition
+	network                      // a boot server's folder
+	remote                       // a disc for UEFI HTTP boot, which only the firmware can see
+	windowsPE                    // one FAT partition, that starts Windows PE
+	windowsPENetwork             // a boot server's folder for wimboot
 )
 
 // bundled is an entry of the boot bundle and where it goes.

@@ -30,24 +30,35 @@ func (s Spec) WindowsPEStickTree(ctx context.Context, pe WindowsPE) (*Tree, erro
 		return nil, errors.New("more than 99 rule packs or keys for them: merge some")
 	}
 	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, UEFIOnly: true}
-	inputs := slices.Concat(pe.Boot, pe.Drivers, s.AgentFiles())
+	t.Dirs = []string{PathLogs, PathKeyFolder}
+	return t, t.windowsPE(ctx, windowsPE, slices.Concat(pe.Boot, pe.Drivers, s.AgentFiles()))
+}
+
+// WindowsPENetworkTree lays the files of a boot server out that starts Windows PE by way of iPXE and wimboot. What the
+// agent reads is in the WIM.
+func WindowsPENetworkTree(ctx context.Context, boot []File, when time.Time, hasVault bool) (*Tree, error) {
+	t := &Tree{Label: Label, Time: when.UTC().Truncate(time.Second), HasVault: hasVault}
+	return t, t.windowsPE(ctx, windowsPENetwork, boot)
+}
+
+// windowsPE fills a tree in.
+func (t *Tree) windowsPE(ctx context.Context, k kind, inputs []File) error {
 	seen := map[string]bool{}
 	for _, f := range inputs {
 		key := strings.ToUpper(path.Clean(f.Path))
 		if seen[key] {
-			return nil, fmt.Errorf("%s: comes twice: Windows ignores case", f.Path)
+			return fmt.Errorf("%s: comes twice: Windows ignores case", f.Path)
 		}
 		seen[key] = true
 	}
 	if err := hashAll(ctx, inputs); err != nil {
-		return nil, err
+		return err
 	}
-	t.ID = mediaID(Spec{}, windowsPE, t.Time, inputs)
-	t.Dirs = []string{PathLogs, PathKeyFolder}
-	t.Files = append([]File{FromBytes(PathReadme, readme(t, windowsPE))}, inputs...)
+	t.ID = mediaID(Spec{}, k, t.Time, inputs)
+	t.Files = append([]File{FromBytes(PathReadme, readme(t, k))}, inputs...)
 	t.Files = append(t.Files, FromBytes(PathMediaID, []byte(t.ID+"\n")))
 	if err := hashAll(ctx, t.Files); err != nil {
-		return nil, err
+		return err
 	}
-	return t, t.writeManifest()
+	return t.writeManifest()
 }

@@ -292,3 +292,15 @@ func fileOf(fsys fs.FS, name string) (BootFile, error) {
 	}
 	return BootFile{"/" + name, info.Size(), func() (io.ReadCloser, error) { return fsys.Open(name) }}, nil
 }
+
+// NetworkFiles are what wimboot starts the source from, for UEFI and for a BIOS alike: it takes the boot managers out of
+// the WIM, and fits the boot configuration to the firmware.
+func (s *Source) NetworkFiles(ctx context.Context, image int, agent []byte, when time.Time, more ...wim.Addition) ([]BootFile, error) {
+	files, err := s.StickFiles(ctx, image, agent, when, more...)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(files, func(f BootFile) bool {
+		return !slices.ContainsFunc([]string{pathBCD, pathSDI, pathWIM}, func(p string) bool { return strings.EqualFold(p, f.Path) })
+	}), nil
+}

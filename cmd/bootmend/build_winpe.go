@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -133,13 +135,49 @@ func (w *winpeSource) stick(ctx context.Context, when time.Time) (pe image.Windo
 	return image.WindowsPE{Boot: imageFiles(files), Drivers: w.drivers}, err
 }
 
-// disc is what starts Windows PE from a disc, with the agent's files in the WIM: so Windows PE need not see the disc.
-func (w *winpeSource) disc(ctx context.Context, spec image.Spec) (iso.WindowsPE, error) {
-	var more []wim.Addition
+// ipxeScript starts wimboot. The names of the second column are those that wimboot looks for.
+const ipxeScript = `#!ipxe
+kernel wimboot
+initrd bcd BCD
+initrd boot.sdi boot.sdi
+initrd boot.wim boot.wim
+boot
+`
+
+// maxWimboot bounds a file of some 60 KiB.
+const maxWimboot = 4 << 20
+
+// network is the folder of a boot server. The agent's files are in the WIM.
+func (w *winpeSource) network(ctx context.Context, spec image.Spec, wimboot string) (*image.Tree, error) {
+	loader, err := os.ReadFile(wimboot)
+	if err != nil {
+		return nil, err
+	}
+	if len(loader) > maxWimboot || !bytes.HasPrefix(loader, []byte("MZ")) {
+		return nil, withHint(fmt.Errorf("%s: is no wimboot: it must be the program as it is given out, a file of UEFI's form of less than 4 MiB", wimboot), "ipxe.org/wimboot has it")
+	}
+	files, err := w.NetworkFiles(ctx, w.image, w.agent, spec.Time, w.inside(spec)...)
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range files { // most servers tell capitals from small letters
+		files[i].Path = "/" + path.Base(strings.ToLower(f.Path))
+	}
+	boot := append([]image.File{image.FromBytes("/boot.ipxe", []byte(ipxeScript)), image.FromBytes("/wimboot", loader)}, imageFiles(files)...)
+	return image.WindowsPENetworkTree(ctx, boot, spec.Time, spec.Vault != nil)
+}
+
+// inside are the agent's files, for media that have them in the WIM.
+func (w *winpeSource) inside(spec image.Spec) (more []wim.Addition) {
 	for _, f := range append(spec.AgentFiles(), w.drivers...) {
 		more = append(more, wim.Addition{Path: f.Path, Data: reopened{f}, Size: f.Size})
 	}
-	d, err := w.DiscFiles(ctx, w.image, w.agent, spec.Time, more...)
+	return more
+}
+
+// disc is what starts Windows PE from a disc, with the agent's files in the WIM: so Windows PE need not see the disc.
+func (w *winpeSource) disc(ctx context.Context, spec image.Spec) (iso.WindowsPE, error) {
+	d, err := w.DiscFiles(ctx, w.image, w.agent, spec.Time, w.inside(spec)...)
 	if err != nil {
 		return iso.WindowsPE{}, err
 	}

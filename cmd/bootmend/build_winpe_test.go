@@ -242,6 +242,59 @@ func TestBuildWinPEDisc(t *testing.T) {
 	}
 }
 
+func TestBuildWinPENetwork(t *testing.T) {
+	if _, _, err := assets.MendExe(); err != nil {
+		t.Skip(err)
+	}
+	medium, dir := windowsMedium(t, "XPRESS"), t.TempDir()
+	lay(t, dir, map[string]string{"loader": "MZ wimboot", "text": "no program"})
+	out := filepath.Join(dir, "out")
+	args := []string{"build", "pxe", "-o", out, "--env", "winpe", "--winpe", medium, "--wimboot"}
+	for range 2 { // the second replaces the first
+		if _, errs, err := bootmend(append(args, filepath.Join(dir, "loader"))...); err != nil {
+			t.Fatalf("%v\n%s", err, errs)
+		}
+	}
+	for name, want := range map[string]string{"wimboot": "MZ wimboot", "bcd": "UEFI store", "boot.sdi": "sdi"} {
+		if got, err := os.ReadFile(filepath.Join(out, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	// Each file that the script names is there.
+	script, err := os.ReadFile(filepath.Join(out, "boot.ipxe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded := 0
+	for line := range strings.Lines(string(script)) {
+		if words := strings.Fields(line); len(words) > 1 {
+			loaded++
+			if _, err := os.Stat(filepath.Join(out, words[1])); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if loaded != 4 {
+		t.Errorf("%s", script)
+	}
+	wim, applied := filepath.Join(out, "boot.wim"), filepath.Join(dir, "applied")
+	tool(t, "wimlib-imagex", "verify", wim)
+	tool(t, "wimlib-imagex", "apply", wim, "2", applied)
+	if got := readFold(t, applied, "bootmend/config.yaml"); !strings.Contains(got, "on_success: reboot") {
+		t.Errorf("config.yaml: %q", got)
+	}
+	for want, args := range map[string][]string{
+		"is no wimboot":  append(args, filepath.Join(dir, "text")),
+		"--wimboot FILE": args[:len(args)-1],
+		"for the Linux":  append(args, filepath.Join(dir, "loader"), "--server", "192.0.2.1"),
+		"add --env":      {"build", "pxe", "-o", out, "--wimboot", filepath.Join(dir, "loader")},
+	} {
+		if _, _, err := bootmend(args...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
 // readFold reads a file whose name on the volume may be of another case.
 func readFold(t *testing.T, dir, name string) string {
 	t.Helper()

@@ -54,6 +54,19 @@ func Write(ctx context.Context, dir string, spec media.Spec, server netip.Addr, 
 	if err != nil {
 		return Info{}, err
 	}
+	return writeTree(ctx, dir, tree, snippets, progress)
+}
+
+// WriteWindowsPE is Write for files that start Windows PE, from [media.WindowsPENetworkTree].
+func WriteWindowsPE(ctx context.Context, dir string, tree *media.Tree, progress func(done, total int64)) (Info, error) {
+	dir = filepath.Clean(dir)
+	if err := Replaceable(dir); err != nil {
+		return Info{}, err
+	}
+	return writeTree(ctx, dir, tree, nil, progress)
+}
+
+func writeTree(ctx context.Context, dir string, tree *media.Tree, snippets []media.File, progress func(done, total int64)) (Info, error) {
 	files := slices.Concat(tree.Files, snippets)
 	info := Info{Path: dir, MediaID: tree.ID, Files: len(files), HasVault: tree.HasVault}
 	for _, f := range files {
