@@ -82,7 +82,8 @@ was started from its media; every question for a key is written down. Whoever ha
 a machine from the network, can ask for keys one by one: --approve has a person look at each machine first.
 
 A page, https://HOST:8443/, shows the machines; it is signed in to with the token that is printed at the
-start. There people approve machines, type keys from their desk, and pause everything. /metrics,
+start; a browser warns of a certificate that the server made itself, so compare the fingerprint that is
+printed, too. There people approve machines, type keys from their desk, and pause everything. /metrics,
 /machines.csv and /machines.json take the token as a bearer token. The logs in the folder's "reports" are
 read by "bootmend report". The keys are in memory only.
 
@@ -176,7 +177,8 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	web := server.HTTPServer()
 	web.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}
 	lines.printf("answering machines at %s with %s", url, countKeys(list))
-	fmt.Fprintf(out, "Media for this server:  bootmend build ... --control %s\nPage:                   %s/\nToken to sign in:       %s\n", file, url, string(signIn))
+	fmt.Fprintf(out, "Media for this server:  bootmend build ... --control %s\nPage:                   %s/\nIts certificate:        SHA-256 %s\nToken to sign in:       %s\n",
+		file, url, section.Fingerprint, string(signIn))
 
 	done := make(chan error, 1)
 	go func() { done <- web.ServeTLS(netutil.LimitListener(listener, maxConnections), "", "") }()
