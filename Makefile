@@ -88,8 +88,8 @@ cross: ## compile for every supported system
 
 .PHONY: bench
 bench: tools all ## print the figures, each beside its peer in the same run
-	$(GO) test -run '^$$' -bench . -benchtime 3x ./bitlocker/... ./image/... ./cmd/bootmend
-	BOOTMEND_BENCH=1 $(GO) test -count=1 -run TestReportFigures -v ./cmd/bootmend
+	$(GO) test -run '^$$' -bench . -benchtime 3x ./bitlocker/... ./image/... ./winpe/... ./cmd/bootmend
+	BOOTMEND_BENCH=1 $(GO) test -count=1 -run "TestReport(WinPE)?Figures" -v ./cmd/bootmend
 	BOOTMEND_BENCH=1 $(GO) test -count=1 -run TestFigures -v ./cmd/bootmend/control
 	BOOTMEND_BENCH=1 $(GO) test -count=1 -timeout 20m -run TestFigures -v ./bitlocker/fvetest
 	BOOTMEND_BENCH=1 $(GO) test -count=1 -timeout 60m -run TestFigures -v ./cmd/bootmend/boottest
