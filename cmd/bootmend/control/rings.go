@@ -15,7 +15,6 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/bootmend/bootmend/image/output"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
@@ -171,19 +170,6 @@ func (s *Server) keep(e Event) error {
 		return err
 	}
 	return s.options.Store.write("state.json", data)
-}
-
-// write replaces a file of the store.
-func (s *Store) write(name string, data []byte) error {
-	f, err := output.Create(filepath.Join(s.dir, name), true)
-	if err != nil {
-		return err
-	}
-	defer f.Discard()
-	if _, err := f.Write(data); err != nil {
-		return f.Explain(err, int64(len(data)))
-	}
-	return f.Commit()
 }
 
 // load reads the state; there is none at the first start.

@@ -81,17 +81,22 @@ func (s *Store) save(run string, log []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	path := filepath.Join(s.Reports(), run+".jsonl")
-	if info, err := os.Stat(path); err == nil && info.Size() > int64(len(log)) {
+	name := filepath.Join("reports", run+".jsonl")
+	if info, err := os.Stat(filepath.Join(s.dir, name)); err == nil && info.Size() > int64(len(log)) {
 		return nil
 	}
-	f, err := output.Create(path, true)
+	return s.write(name, log)
+}
+
+// write makes or replaces a file, and returns when it is on the disk.
+func (s *Store) write(name string, data []byte) error {
+	f, err := output.Create(filepath.Join(s.dir, name), true)
 	if err != nil {
 		return err
 	}
 	defer f.Discard()
-	if _, err := f.Write(log); err != nil {
-		return f.Explain(err, int64(len(log)))
+	if _, err := f.Write(data); err != nil {
+		return f.Explain(err, int64(len(data)))
 	}
 	return f.Commit()
 }
