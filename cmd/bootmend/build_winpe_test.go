@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/image/usb"
 )
 
 // tool runs a program that another hand wrote, or skips the test where it is absent.
@@ -139,6 +140,14 @@ func TestBuildWinPE(t *testing.T) {
 				t.Error("the agent is in the other image, too")
 			}
 
+			// "flash" lets the partition fill a larger stick.
+			stick, err := usb.Open(bytes.NewReader(a), int64(len(a)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l, err := stick.Layout(8e9); err != nil || l.FreeBytes() < 7e9 {
+				t.Errorf("on a larger stick: %v", err)
+			}
 			if got, errs, err := bootmend("verify", images[disc]); err != nil {
 				t.Errorf("verify: %v\n%s%s", err, got, errs)
 			}

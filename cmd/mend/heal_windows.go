@@ -22,7 +22,8 @@ import (
 // run does everything but the restart, and returns the exit status.
 func (a *agent) run(ctx context.Context) int {
 	if inPE() {
-		a.loadDrivers(ctx)
+		a.loadDrivers(ctx, a.mediaDir)
+		a.useStick(ctx)
 	}
 	counts := map[remediate.Outcome]int{}
 	windows := 0
@@ -88,13 +89,49 @@ func (a *agent) run(ctx context.Context) int {
 	return status
 }
 
-// loadDrivers loads the storage drivers that Windows PE brings, before disks are looked for.
-func (a *agent) loadDrivers(ctx context.Context) {
-	if a.mediaDir == "" {
+// useStick takes keys and drivers from a stick BOOTMEND, where the media are inside of Windows PE, and leaves the log
+// there. What the agent does, and by which rules, only the media say.
+func (a *agent) useStick(ctx context.Context) {
+	for _, root := range sticks() {
+		if strings.EqualFold(filepath.Clean(root), filepath.Clean(a.mediaDir)) {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(root, "bootmend")); err != nil || !info.IsDir() {
+			continue
+		}
+		a.stick = root
+		a.say("Stick %s", root)
+		more := readKeyFiles(root, "the stick")
+		for _, note := range more.notes {
+			a.say("%s", note)
+			a.log.Errorf("reading the stick", "%s", note)
+		}
+		if more.any() {
+			a.say("With %s", &more)
+		}
+		a.keys.add(more)
+		a.loadDrivers(ctx, root)
+		return
+	}
+}
+
+// add takes in what another medium holds.
+func (k *keyFiles) add(more keyFiles) {
+	k.lists = append(k.lists, more.lists...)
+	k.count += more.count
+	k.vaults = append(k.vaults, more.vaults...)
+	k.identities = append(k.identities, more.identities...)
+	k.files += more.files
+	k.notes = append(k.notes, more.notes...)
+}
+
+// loadDrivers loads the storage drivers that lie below root, before disks are looked for.
+func (a *agent) loadDrivers(ctx context.Context, root string) {
+	if root == "" {
 		return
 	}
 	// What cannot be read holds no driver.
-	_ = filepath.WalkDir(filepath.Join(a.mediaDir, "bootmend", "drivers"), func(file string, e os.DirEntry, err error) error {
+	_ = filepath.WalkDir(filepath.Join(root, "bootmend", "drivers"), func(file string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() || !strings.EqualFold(filepath.Ext(file), ".inf") {
 			return nil //nolint:nilerr // the next may be readable
 		}
@@ -369,16 +406,18 @@ func (a *agent) endSafeMode(ctx context.Context) {
 
 // saveLog writes the log to the stick, where there is a folder for it.
 func (a *agent) saveLog() {
-	if a.mediaDir == "" {
-		return
+	for _, root := range []string{a.mediaDir, a.stick} {
+		if root == "" {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(root, filepath.FromSlash(remediate.MediaLogDir))); err != nil || !info.IsDir() {
+			continue
+		}
+		where, err := remediate.WriteLogFile(root, remediate.MediaLogDir, a.started, a.log.Bytes())
+		if err != nil {
+			a.say("The log could not be written to the media: %s", oneLine(err))
+			continue
+		}
+		a.say("Log on the media: %s", where)
 	}
-	if info, err := os.Stat(filepath.Join(a.mediaDir, filepath.FromSlash(remediate.MediaLogDir))); err != nil || !info.IsDir() {
-		return
-	}
-	where, err := remediate.WriteLogFile(a.mediaDir, remediate.MediaLogDir, a.started, a.log.Bytes())
-	if err != nil {
-		a.say("The log could not be written to the media: %s", oneLine(err))
-		return
-	}
-	a.say("Log on the media: %s", where)
 }

@@ -62,6 +62,7 @@ type agent struct {
 	log      *remediate.Log
 	started  remediate.Run
 	mediaDir string // holds the folder bootmend; "" where there is none
+	stick    string // the root of a stick with further keys and drivers, in Windows PE; "" where there is none
 	config   config.Config
 	packs    []*remediate.Pack
 	badRules int

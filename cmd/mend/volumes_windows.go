@@ -232,20 +232,27 @@ func findMedia() string {
 	if inPE() {
 		places = append(places, os.Getenv("SystemDrive")+`\`)
 	}
-	if mask, err := windows.GetLogicalDrives(); err == nil {
-		for i := range 26 {
-			root := string(rune('A'+i)) + `:\`
-			if mask>>i&1 == 1 && strings.EqualFold(label(root), "BOOTMEND") {
-				places = append(places, root)
-			}
-		}
-	}
-	for _, place := range places {
+	for _, place := range append(places, sticks()...) {
 		if info, err := os.Stat(filepath.Join(place, "bootmend")); err == nil && info.IsDir() {
 			return place
 		}
 	}
 	return ""
+}
+
+// sticks are the roots of volumes that are named as all media are.
+func sticks() (roots []string) {
+	mask, err := windows.GetLogicalDrives()
+	if err != nil {
+		return nil
+	}
+	for i := range 26 {
+		root := string(rune('A'+i)) + `:\`
+		if mask>>i&1 == 1 && strings.EqualFold(label(root), "BOOTMEND") {
+			roots = append(roots, root)
+		}
+	}
+	return roots
 }
 
 // label is the name of the volume at root.

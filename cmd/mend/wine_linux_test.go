@@ -308,6 +308,7 @@ func TestWine(t *testing.T) {
 
 	for name, test := range map[string]struct {
 		list, typed string
+		stick       string // a list on a stick, beside what the media hold
 		opens       bool
 		says        string
 		calls       []string
@@ -317,6 +318,8 @@ func TestWine(t *testing.T) {
 		"wrong key on the media, then a mistyped and the right one": {list: id + "," + other, typed: "1" + password[1:] + "\n" + strings.ReplaceAll(password, "-", "") + "\n",
 			opens: true, says: "group 1 ",
 			calls: []string{"manage-bde_-unlock_F:_-RecoveryPassword_" + password, "bcdedit_/deletevalue_{default}_safeboot", "wpeutil_reboot"}},
+		"key on a stick that is found by its name": {stick: id + "," + password, opens: true, says: "by key file list.csv on the stick",
+			calls: []string{`drvload_S:\bootmend\drivers\nvme.inf`, "manage-bde_-unlock_F:_-RecoveryPassword_" + password, "bcdedit_/deletevalue_{default}_safeboot", "wpeutil_reboot"}},
 		"no key": {says: "it is locked and no key was given. Wanted: key ID " + id, calls: []string{"wpeutil_shutdown"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -325,6 +328,14 @@ func TestWine(t *testing.T) {
 			w.drive("f", filepath.Join(dir, "nothing"), image)
 			_ = os.Remove(w.path("unlocked.txt"))
 			w.write(w.path("bootmend/keys.csv"), []byte("KeyID,RecoveryKey\n"+test.list+"\n"))
+			before, _ := filepath.Glob(filepath.Join(stick, "bootmend/logs/*.jsonl"))
+			if test.stick != "" {
+				for name, content := range map[string]string{".windows-label": "BOOTMEND\n", // Wine's name for the volume
+					"bootmend/keys/list.csv": "KeyID,RecoveryKey\n" + test.stick + "\n", "bootmend/drivers/nvme.inf": "; none\n"} {
+					w.write(filepath.Join(stick, name), []byte(content))
+					defer func() { w.check(os.Remove(filepath.Join(stick, name))) }()
+				}
+			}
 			done := make(chan struct{})
 			unlocked := make(chan struct{})
 			go func() { // what manage-bde would do
@@ -359,6 +370,10 @@ func TestWine(t *testing.T) {
 			expectCalls(t, w.calls(), append([]string{`drvload_C:\bootmend\drivers\vmd\iaStorVD.inf`}, test.calls...)...)
 			if found := boottest.LeakedKey(password, []byte(out)); found != "" {
 				t.Errorf("prints %s of the key", found)
+			}
+			after, _ := filepath.Glob(filepath.Join(stick, "bootmend/logs/*.jsonl"))
+			if (len(after) > len(before)) != (test.stick != "") {
+				t.Errorf("%d logs on the stick after %d", len(after), len(before))
 			}
 			logs, _ := filepath.Glob(filepath.Join(dir, "ProgramData/bootmend/logs/*.jsonl"))
 			for _, log := range logs {
