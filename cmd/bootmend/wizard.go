@@ -17,6 +17,7 @@ import (
 	"github.com/bootmend/bootmend/assets"
 	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/bitlocker/keys/ad"
+	"github.com/bootmend/bootmend/bitlocker/keys/entra"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/cmd/bootmend/tui"
 	"github.com/bootmend/bootmend/image/flash/device"
@@ -74,7 +75,8 @@ func runWizard(ctx context.Context, in io.Reader, out io.Writer, accessible bool
 
 // wizardWork does what the wizard asks for as the commands do it.
 type wizardWork struct {
-	fetched *keys.List // from Active Directory
+	directory, tenant *keys.List // what was fetched
+	cloud             string     // of the tenant; empty is the global one
 }
 
 // Keys implements tui.Work.
@@ -100,7 +102,21 @@ func (w *wizardWork) Directory(ctx context.Context, server, user string, passwor
 	if err != nil {
 		return tui.KeySummary{}, explainAD(err)
 	}
-	w.fetched = list
+	w.directory = list
+	return summarise(list), nil
+}
+
+// Tenant implements tui.Work.
+func (w *wizardWork) Tenant(ctx context.Context, tenant string, prompt func(address, code string)) (tui.KeySummary, error) {
+	source := entra.Source{Cloud: entra.Clouds["global"], Tenant: tenant, Version: version, Prompt: prompt}
+	if w.cloud != "" {
+		source.Cloud = entra.Cloud{Login: w.cloud, Graph: w.cloud}
+	}
+	list, err := source.Keys(ctx)
+	if err != nil {
+		return tui.KeySummary{}, explainEntra(err)
+	}
+	w.tenant = list
 	return summarise(list), nil
 }
 
@@ -196,7 +212,7 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 	}
 	var messages bytes.Buffer
 	update(tui.Progress{Name: "Media", State: "preparing"})
-	opts, err := w.buildFrom(a)
+	opts, err := w.buildFrom(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -256,19 +272,34 @@ func told(messages *bytes.Buffer) *tui.Outcome {
 }
 
 // buildFrom are the options of the build command that say the same.
-func (w *wizardWork) buildFrom(a *tui.Answers) (opts *buildOptions, err error) {
+func (w *wizardWork) buildFrom(ctx context.Context, a *tui.Answers) (opts *buildOptions, err error) {
 	opts = &buildOptions{}
 	opts.AddFlags(pflag.NewFlagSet("", pflag.ContinueOnError)) // for the defaults
-	switch a.Source {
-	case tui.FromFile:
-		opts.keys = []string{a.KeyPath}
-	case tui.FromDirectory:
-		opts.list = w.fetched
-	case tui.FromServer:
+	if a.Source == tui.FromServer {
 		opts.control = a.Control
-	case tui.FromPerson:
 	}
-	if a.Source == tui.FromFile || a.Source == tui.FromDirectory {
+	var lists []*keys.List
+	if a.Uses(tui.FromDirectory) {
+		lists = append(lists, w.directory)
+	}
+	if a.Uses(tui.FromTenant) {
+		lists = append(lists, w.tenant)
+	}
+	file := a.Uses(tui.FromFile)
+	switch {
+	case file && len(lists) == 0:
+		opts.keys = []string{a.KeyPath}
+	case file:
+		list, err := mergeKeyLists(ctx, []string{a.KeyPath})
+		if err != nil {
+			return nil, err
+		}
+		lists = append(lists, list)
+	}
+	if len(lists) > 0 {
+		opts.list = keys.Merge(lists...)
+	}
+	if file || len(lists) > 0 {
 		switch a.Protection {
 		case tui.ByPassphrase:
 			if opts.vault.passphrase, err = vault.NewPassphrase(string(a.Passphrase), vault.WorkFactor); err != nil {

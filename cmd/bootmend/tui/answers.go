@@ -25,6 +25,8 @@ type Source string
 const (
 	FromFile      Source = "file"
 	FromDirectory Source = "ad"
+	FromTenant    Source = "entra"
+	FromMix       Source = "mix" // several of file, directory and tenant
 	FromServer    Source = "server"
 	FromPerson    Source = "ask"
 )
@@ -56,13 +58,19 @@ type Answers struct {
 	Goal Goal
 
 	Source  Source
-	KeyPath string // FromFile: a file or folder with recovery keys
-	KeyNote string // what is in the source
+	Mixed   []Source // FromMix: which
+	KeyPath string   // FromFile: a file or folder with recovery keys
+	KeyNote string   // what is in it
 	// Directory, User and Password reach Active Directory; without a User a Kerberos ticket does.
 	Directory string
 	User      string
 	Password  Passphrase
-	Control   string // FromServer: the server.yaml of a control server
+	UserNote  string // what that gave
+	// Tenant is that of Entra ID; empty: of who logs in.
+	Tenant      string
+	TenantNote  string
+	Control     string // FromServer: the server.yaml of a control server
+	ControlNote string // its address
 
 	Protection Protection
 	Passphrase Passphrase
@@ -98,24 +106,42 @@ func (a *Answers) Builds() bool { return a.Goal == GoalUSB || a.Goal == GoalISO 
 
 // hasKeys reports whether keys go onto the media.
 func (a *Answers) hasKeys() bool {
-	return a.Builds() && (a.Source == FromFile || a.Source == FromDirectory)
+	return a.Uses(FromFile) || a.Uses(FromDirectory) || a.Uses(FromTenant)
 }
 
-// fetched is the file that keys of a directory go through on the command line.
-const fetched = "keys.csv"
+// Uses reports whether keys for the media come from s, alone or among others.
+func (a *Answers) Uses(s Source) bool {
+	return a.Builds() && (a.Source == s || a.Source == FromMix && slices.Contains(a.Mixed, s))
+}
+
+// fetched is the file that keys of a directory or tenant go through on the command line.
+func (a *Answers) fetched(s Source) string {
+	if a.Source == FromMix {
+		return "keys-" + string(s) + ".csv"
+	}
+	return "keys.csv"
+}
 
 // Commands are the commands that do the same.
 func (a *Answers) Commands() [][]string {
-	if a.Builds() && a.Source == FromDirectory {
+	var all [][]string
+	if a.Uses(FromDirectory) {
 		fetch := []string{"bootmend", "keys", "fetch", "ad", "--server", a.Directory}
 		if a.User == "" {
 			fetch = append(fetch, "--kerberos")
 		} else {
 			fetch = append(fetch, "--user", a.User)
 		}
-		return [][]string{append(fetch, "-o", fetched), a.command()}
+		all = append(all, append(fetch, "-o", a.fetched(FromDirectory)))
 	}
-	return [][]string{a.command()}
+	if a.Uses(FromTenant) {
+		fetch := []string{"bootmend", "keys", "fetch", "entra"}
+		if a.Tenant != "" {
+			fetch = append(fetch, "--tenant", a.Tenant)
+		}
+		all = append(all, append(fetch, "-o", a.fetched(FromTenant)))
+	}
+	return append(all, a.command())
 }
 
 func (a *Answers) command() []string {
@@ -147,11 +173,14 @@ func (a *Answers) command() []string {
 		c = append(c, "--control", a.Control)
 	}
 	if a.hasKeys() {
-		path := a.KeyPath
-		if a.Source == FromDirectory {
-			path = fetched
+		if a.Uses(FromFile) {
+			c = append(c, "--keys", a.KeyPath)
 		}
-		c = append(c, "--keys", path)
+		for _, s := range []Source{FromDirectory, FromTenant} {
+			if a.Uses(s) {
+				c = append(c, "--keys", a.fetched(s))
+			}
+		}
 		switch a.Protection {
 		case Unprotected:
 			c = append(c, "--unprotected-keys")

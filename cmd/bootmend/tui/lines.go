@@ -20,7 +20,7 @@ var ErrQuit = errors.New("left before anything was done")
 func RunLines(ctx context.Context, in io.Reader, out io.Writer, secret func(prompt string) (string, error), w Work) error {
 	l := &lines{in: bufio.NewReader(in), out: out, secret: secret, work: w}
 	answers := NewAnswers()
-	f := newFlow(questions(w), answers)
+	f := newFlow(questions(w, func(text string) { l.say("%s", text) }), answers)
 	for {
 		again, err := l.ask(ctx, f)
 		if err != nil {

@@ -67,6 +67,8 @@ type screen struct {
 	problem  string // what was wrong with the answer
 	note     string // what was taken; shown until the person goes on
 	busy     bool   // an answer is being checked
+	halt     func() // ends the check
+	said     string // what the person has to do for it
 	asked    int    // counts questions, so that late messages of an earlier one are dropped
 	listFail string
 
@@ -92,6 +94,7 @@ type (
 		err     error
 	}
 	lookMsg     struct{ asked int }
+	saidMsg     string
 	redraw      struct{}
 	interrupted struct{}
 	doneMsg     struct {
@@ -102,8 +105,9 @@ type (
 
 func newScreen(ctx context.Context, w Work) *screen {
 	ctx, stop := context.WithCancel(ctx)
-	return &screen{ctx: ctx, stop: stop, work: w, flow: newFlow(questions(w), NewAnswers()), width: 80, height: 24,
-		send: func(tea.Msg) {}}
+	s := &screen{ctx: ctx, stop: stop, work: w, width: 80, height: 24, send: func(tea.Msg) {}}
+	s.flow = newFlow(questions(w, func(text string) { s.send(saidMsg(text)) }), NewAnswers())
+	return s
 }
 
 // Init implements tea.Model.
@@ -184,6 +188,10 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		}
 	case takenMsg:
 		return s, s.taken(msg)
+	case saidMsg:
+		if s.busy {
+			s.said = string(msg)
+		}
 	case redraw:
 		if s.phase == working {
 			return s, tick()
@@ -236,6 +244,10 @@ func (s *screen) listed(msg optionsMsg) tea.Cmd {
 
 func (s *screen) key(msg tea.KeyMsg) tea.Cmd {
 	if s.busy {
+		if msg.Type == tea.KeyEsc { // a login may never come
+			s.halt()
+			return s.enter()
+		}
 		return nil
 	}
 	if s.note != "" {
@@ -375,10 +387,13 @@ func (s *screen) inputKey(msg tea.KeyMsg) tea.Cmd {
 // take has the answer checked beside the screen: a key list may be large, a device slow.
 func (s *screen) take(values []string) tea.Cmd {
 	q, asked := s.flow.current(), s.asked
-	s.busy, s.problem = true, ""
+	s.busy, s.problem, s.said = true, "", ""
+	ctx, halt := context.WithCancel(s.ctx)
+	s.halt = halt
 	answers := *s.flow.answers // the screen reads the others meanwhile
 	return func() tea.Msg {
-		note, err := q.Take(s.ctx, &answers, values)
+		defer halt()
+		note, err := q.Take(ctx, &answers, values)
 		return takenMsg{asked, answers, note, err}
 	}
 }
@@ -565,7 +580,11 @@ func (s *screen) viewQuestion(width int) (head, body []string, at int, foot []st
 	}
 	switch {
 	case s.busy:
-		body = append(body, "", styles[Soft].Render("checking ..."))
+		body = append(body, "")
+		for _, line := range wrap(s.said, width) {
+			body = append(body, styles[Strong].Render(line))
+		}
+		body = append(body, styles[Soft].Render("one moment ... Esc stops"))
 		at = len(body) - 1
 	case s.problem != "":
 		body = append(body, "")

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type fake struct {
 	did     *Answers
 	fail    error
 	block   bool // until the context ends
+	halted  atomic.Bool
 }
 
 func (f *fake) Keys(_ context.Context, path string) (KeySummary, error) {
@@ -45,6 +47,21 @@ func (f *fake) Directory(_ context.Context, server, user string, password Passph
 		return KeySummary{}, nil
 	}
 	return KeySummary{Keys: 31, Computers: 30}, nil
+}
+
+func (f *fake) Tenant(ctx context.Context, tenant string, prompt func(address, code string)) (KeySummary, error) {
+	prompt("https://microsoft.com/devicelogin", "ABCD-EFGH")
+	switch tenant {
+	case "slow.example.com":
+		<-ctx.Done()
+		f.halted.Store(true)
+		return KeySummary{}, ctx.Err()
+	case "other.example.com":
+		return KeySummary{}, errors.New("the login failed")
+	case "empty.example.com":
+		return KeySummary{}, nil
+	}
+	return KeySummary{Keys: 12, Computers: 11}, nil
 }
 
 func (f *fake) Control(path string) (string, error) {
@@ -319,6 +336,11 @@ func TestSteps(t *testing.T) {
 		"nothing to check":           {[]string{"4", "gone.img", "enter"}, "check", "no such file"},
 		"check":                      {[]string{"4", "stick.img", "enter"}, "review", "is compared with"},
 		"report":                     {[]string{"5", "exports", "enter", "enter", "enter"}, "review", "written to bootmend-report.html"},
+		"no tenant":                  {[]string{"enter", "5", "exa mple", "enter"}, "tenant", "no tenant"},
+		"tenant refuses":             {[]string{"enter", "5", "other.example.com", "enter"}, "tenant", "the login failed"},
+		"tenant without keys":        {[]string{"enter", "5", "empty.example.com", "enter"}, "tenant", "no recovery keys"},
+		"tenant":                     {[]string{"enter", "5", "enter"}, "tenant", "12 recovery keys of 11 computers"},
+		"mix of one":                 {[]string{"enter", "6", "space", "enter"}, "mix", "not several"},
 		"report without a page":      {[]string{"5", "exports", "enter", "2"}, "review", "stay as they are"},
 		"network boot, folder taken": {append(toFolder, "exports", "enter"), "folder", "folder with other files"},
 		"network boot, no folder":    {append(toFolder, "enter"), "folder", "no name is given"},
@@ -423,6 +445,12 @@ func TestLines(t *testing.T) {
 			see:   []string{"Machines will ask https://10.0.0.1:8443", "each machine asks https://10.0.0.1:8443 for its own"},
 			did:   "bootmend build iso -o heal.iso --control server.yaml",
 		},
+		"several sources": {
+			input: "2\n6\n1\n1 2 3\ndc1.example.com\nadm\n\nkeys.csv\n1\n\n\n\n\n\nyes\n",
+			see: []string{"not several", "type the code ABCD-EFGH", "Keys: 214 ", "Keys: 31 ", "Keys: 12 ",
+				"bootmend keys fetch ad --server dc1.example.com --user adm -o keys-ad.csv", "bootmend keys fetch entra -o keys-entra.csv"},
+			did: "bootmend build iso -o heal.iso --keys keys.csv --keys keys-ad.csv --keys keys-entra.csv",
+		},
 		"report": {
 			input: "5\nexports\n2\nyes\n",
 			see:   []string{"stay as they are"},
@@ -453,6 +481,26 @@ func TestLines(t *testing.T) {
 				t.Error("the passphrase shows")
 			}
 		})
+	}
+}
+
+// TestLogin shows the code while Entra ID waits for the login, which Esc ends.
+func TestLogin(t *testing.T) {
+	w := &fake{}
+	d := newDriver(t, w)
+	said := make(chan tea.Msg, 1)
+	d.s.send = func(msg tea.Msg) { said <- msg }
+	d.press("enter", "5", "slow.example.com", "enter")
+	_, _ = d.s.Update(<-said)
+	d.see("https://microsoft.com/devicelogin", "ABCD-EFGH", "Esc stops").golden("login")
+	d.press("esc").at("tenant")
+	if strings.Contains(d.text(), "ABCD") {
+		t.Errorf("the code is still there:\n%s", d.text())
+	}
+	for deadline := time.Now().Add(5 * time.Second); !w.halted.Load(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the login goes on")
+		}
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 // keyFiles are the names under which key lists come.
 var keyFiles = []string{"*.csv", "*.txt", "*.tsv", "*.json", "*.ndjson", "*.ldif", "*.bek", "*.log"}
 
-// questions are the steps of the wizard, in their order.
-func questions(w Work) []Question {
+// questions are the steps of the wizard, in their order. say tells the person something while an answer is checked.
+func questions(w Work, say func(text string)) []Question {
 	return []Question{
 		{
 			ID: "goal", Title: "What do you want?", Kind: Choose,
@@ -77,10 +77,39 @@ func questions(w Work) []Question {
 				Option{Value: "ask", Label: "Ask at each machine", Help: "no keys on the media: a person types them, checked group by group"},
 				Option{Value: "ad", Label: "Active Directory", Help: "fetched now, as who may read them there"},
 				Option{Value: "server", Label: "A control server", Help: "no keys on the media: each machine asks it for its own"},
+				Option{Value: "entra", Label: "Entra ID", Help: "fetched now, with a login in any browser"},
+				Option{Value: "mix", Label: "Several of them", Help: "of file, Active Directory and Entra ID"},
 			),
 			Preset: func(a *Answers) []string { return []string{string(a.Source)} },
 			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
 				a.Source = Source(v[0])
+				return "", nil
+			},
+		},
+		{
+			ID: "mix", Title: "Which of them?", Kind: ChooseMany,
+			Needed: func(a *Answers) bool { return a.Builds() && a.Source == FromMix },
+			Help:   "The keys of all are put together; what comes twice is taken once.",
+			Options: static(
+				Option{Value: string(FromFile), Label: "A file or folder"},
+				Option{Value: string(FromDirectory), Label: "Active Directory"},
+				Option{Value: string(FromTenant), Label: "Entra ID"},
+			),
+			Preset: func(a *Answers) []string {
+				var marked []string
+				for _, s := range a.Mixed {
+					marked = append(marked, string(s))
+				}
+				return marked
+			},
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				if len(v) < 2 {
+					return "", errors.New("that is not several: mark two or three, or go back and choose one")
+				}
+				a.Mixed = nil
+				for _, s := range v {
+					a.Mixed = append(a.Mixed, Source(s))
+				}
 				return "", nil
 			},
 		},
@@ -116,6 +145,28 @@ func questions(w Work) []Question {
 			},
 		},
 		{
+			ID: "tenant", Title: "Which tenant of Entra ID?", Kind: Text, Needed: from(FromTenant),
+			Help: "Its domain or ID, such as example.com; empty takes that of who logs in. The login is in a browser, on any device, " +
+				"with a role that may read BitLocker keys, such as Cloud Device Administrator.",
+			Preset: func(a *Answers) []string { return []string{a.Tenant} },
+			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
+				if a.Tenant = strings.TrimSpace(v[0]); strings.ContainsAny(a.Tenant, " \t/") {
+					return "", errors.New("that is no tenant: type a domain such as example.com, or leave it empty")
+				}
+				s, err := w.Tenant(ctx, a.Tenant, func(address, code string) {
+					say("Open " + address + " in a browser, on any device, and type the code " + code)
+				})
+				if err != nil {
+					return "", err
+				}
+				if s.Keys == 0 {
+					return "", errors.New("there are no recovery keys: check that the computers store them in Entra ID")
+				}
+				a.TenantNote = summary(s)
+				return a.TenantNote, nil
+			},
+		},
+		{
 			ID: "control", Title: "Which control server?", Kind: Path, Needed: from(FromServer), Patterns: []string{"server.yaml", "*.yaml"},
 			Help:   "The server.yaml in the folder of \"bootmend control\". Whoever gets it can ask that server for keys.",
 			Preset: func(a *Answers) []string { return []string{a.Control} },
@@ -128,7 +179,7 @@ func questions(w Work) []Question {
 				if err != nil {
 					return "", err
 				}
-				a.Control, a.KeyNote = path, address
+				a.Control, a.ControlNote = path, address
 				return "Machines will ask " + address, nil
 			},
 		},
@@ -432,7 +483,7 @@ func static(options ...Option) func(context.Context, *Answers) ([]Option, error)
 func is(g Goal) func(*Answers) bool { return func(a *Answers) bool { return a.Goal == g } }
 
 func from(s Source) func(*Answers) bool {
-	return func(a *Answers) bool { return a.Builds() && a.Source == s }
+	return func(a *Answers) bool { return a.Uses(s) }
 }
 
 // directory fetches the keys and says what there is.
@@ -444,8 +495,8 @@ func directory(ctx context.Context, w Work, a *Answers, password Passphrase) (st
 	if s.Keys == 0 {
 		return "", fmt.Errorf("%s has no recovery key that %s may read: log in as somebody with that right", a.Directory, or(a.User, "this ticket"))
 	}
-	a.KeyNote = summary(s)
-	return a.KeyNote, nil
+	a.UserNote = summary(s)
+	return a.UserNote, nil
 }
 
 func protectedBy(p Protection) func(*Answers) bool {
@@ -607,9 +658,16 @@ func review(a *Answers) []Line {
 	case FromPerson:
 		say(Plain, "Keys: none on it; each machine asks for its own.")
 	case FromServer:
-		say(Plain, "Keys: none on it; each machine asks %s for its own.", a.KeyNote)
-	case FromFile, FromDirectory:
-		say(Plain, "Keys: %s.", a.KeyNote)
+		say(Plain, "Keys: none on it; each machine asks %s for its own.", a.ControlNote)
+	case FromFile, FromDirectory, FromTenant, FromMix:
+		for _, source := range []struct {
+			s    Source
+			note string
+		}{{FromFile, a.KeyNote}, {FromDirectory, a.UserNote}, {FromTenant, a.TenantNote}} {
+			if a.Uses(source.s) {
+				say(Plain, "Keys: %s.", source.note)
+			}
+		}
 		switch a.Protection {
 		case ByPassphrase:
 			say(Plain, "They are sealed; the passphrase is typed once at each machine.")

@@ -15,6 +15,8 @@ type Work interface {
 	Keys(ctx context.Context, path string) (KeySummary, error)
 	// Directory fetches the keys of Active Directory, for Do: as user, or with a Kerberos ticket where that is empty.
 	Directory(ctx context.Context, server, user string, password Passphrase) (KeySummary, error)
+	// Tenant fetches the keys of Entra ID, for Do. prompt says where a person logs in, and with which code.
+	Tenant(ctx context.Context, tenant string, prompt func(address, code string)) (KeySummary, error)
 	// Control reads the file of a control server and gives its address.
 	Control(path string) (address string, err error)
 	// Rules checks a rule pack, and its signature where key names a public key, and gives its title.
