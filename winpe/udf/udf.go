@@ -141,7 +141,15 @@ func checkTag(b []byte) error {
 // crc is that of ITU-T V.41 (ECMA-167 3/7.2.6): polynomial 0x1021, beginning with 0.
 func crc(b []byte) (v uint16) {
 	for _, c := range b {
-		v ^= uint16(c) << 8
+		v = v<<8 ^ crcTable[byte(v>>8)^c]
+	}
+	return v
+}
+
+// crcTable is the remainder of each byte: x^16+x^12+x^5+1.
+var crcTable = func() (table [256]uint16) {
+	for i := range table {
+		v := uint16(i) << 8
 		for range 8 {
 			if v&0x8000 != 0 {
 				v = v<<1 ^ 0x1021
@@ -149,9 +157,10 @@ func crc(b []byte) (v uint16) {
 				v <<= 1
 			}
 		}
+		table[i] = v
 	}
-	return v
-}
+	return table
+}()
 
 // sequence reads a volume descriptor sequence (ECMA-167 3/8.4.2), whose place is an extent_ad.
 func (f *FS) sequence(extent []byte) error {

@@ -348,7 +348,7 @@ func walk(r io.ReaderAt, size int64) {
 		}
 		if err == nil && !e.IsDir() {
 			if file, err := f.Open(name); err == nil {
-				_, _ = io.CopyN(io.Discard, file.(io.Reader), 1<<20)
+				_, _ = io.CopyN(io.Discard, file.(io.Reader), 8<<10)
 			}
 		}
 		return nil // what cannot be read is left out
@@ -366,9 +366,9 @@ func FuzzOpen(f *testing.F) {
 		if at >= len(image) {
 			at %= len(image)
 		}
-		copy(image[at:], patch)
-		for at := 0; at+512 <= len(image); at += 512 {
-			seal(image[at:])
+		end := at + copy(image[at:], patch)
+		for at -= at % 512; at < end; at += 512 { // the descriptors that it went into
+			seal(image[at:min(at+512, len(image))])
 		}
 		walk(bytes.NewReader(image), int64(len(image)))
 	})
