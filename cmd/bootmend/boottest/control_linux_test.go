@@ -180,12 +180,12 @@ func (c *control) click(path string, form url.Values) {
 	jar := filepath.Join(c.t.TempDir(), "cookies")
 	curl := func(path string, form url.Values) string {
 		c.t.Helper()
-		args := []string{"netns", "exec", c.n.name + "boot", "curl", "--silent", "--show-error", "--fail", "--insecure", "--location",
-			"--cookie", jar, "--cookie-jar", jar, "https://" + bootAddress + ":8443" + path}
+		args := append(c.n.inside("boot"), "curl", "--silent", "--show-error", "--fail", "--insecure", "--location",
+			"--cookie", jar, "--cookie-jar", jar, "https://"+bootAddress+":8443"+path)
 		if form != nil {
 			args = append(args, "--data", form.Encode())
 		}
-		out, err := run(context.Background(), "ip", args...)
+		out, err := run(context.Background(), "nsenter", args...)
 		check(c.t, err)
 		return string(out)
 	}

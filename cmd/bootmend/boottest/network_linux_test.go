@@ -54,6 +54,12 @@ func newNetwork(t *testing.T) *network {
 	return n
 }
 
+// inside are the arguments of nsenter for a namespace. "ip netns exec" would take along what is mounted, and hold the loop
+// devices of other tests.
+func (n *network) inside(space string) []string {
+	return []string{"--net=/run/netns/" + n.name + space, "--"}
+}
+
 func (n *network) tap() string { return n.name + "tap" }
 
 func (n *network) ip(args ...string) {
@@ -71,14 +77,14 @@ func (n *network) start(space, ready, program string, args ...string) *serverOut
 			n.t.Skipf("%v: install it", err)
 		}
 	}
-	cmd := exec.Command("ip", append([]string{"netns", "exec", n.name + space, path}, args...)...)
+	cmd := exec.Command("nsenter", append(n.inside(space), append([]string{path}, args...)...)...)
 	out := &serverOutput{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = noOrphan()
 	check(n.t, cmd.Start())
 	out.process = cmd.Process
 	n.t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt) // "ip netns exec" became the server
+		_ = cmd.Process.Signal(os.Interrupt) // nsenter became the server
 		kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait() // ended by a signal
 		kill.Stop()

@@ -133,13 +133,14 @@ func TestConnect(t *testing.T) {
 	// The cable is plugged in while the machine already waits, and the server starts late, as a switch with spanning
 	// tree makes it seem.
 	started := make(chan error, 1)
-	server := exec.Command("ip", "netns", "exec", site, dnsmasq, "-k", "-C", "/dev/null", "--port=0", "--interface=eth0",
+	// Not "ip netns exec", which would take along what is mounted, and hold the loop devices of other tests.
+	server := exec.Command("nsenter", "--net=/run/netns/"+site, "--", dnsmasq, "-k", "-C", "/dev/null", "--port=0", "--interface=eth0",
 		"--bind-interfaces", "--user=root", "--pid-file=", "--no-ping", "--dhcp-leasefile="+filepath.Join(t.TempDir(), "leases"),
 		"--dhcp-range=10.92.0.100,10.92.0.199,1h", "--dhcp-option=option:router,10.92.0.1", "--dhcp-option=option:dns-server,10.92.0.53")
 	time.AfterFunc(time.Second, func() { started <- exec.Command("ip", "-n", site, "link", "set", "eth0", "up").Run() })
 	time.AfterFunc(2*time.Second, func() { started <- server.Start() })
 
-	test := exec.Command("ip", "netns", "exec", machine, os.Args[0], "-test.run=^TestConnect$", "-test.v")
+	test := exec.Command("nsenter", "--net=/run/netns/"+machine, "--", os.Args[0], "-test.run=^TestConnect$", "-test.v")
 	test.Env = append(os.Environ(), inside+"=eth0")
 	out, err := test.CombinedOutput()
 	for range 2 {
