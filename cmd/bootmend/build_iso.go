@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/iso"
 )
 
@@ -57,32 +58,18 @@ made on the way differs each time; a finished one does not.
 }
 
 func runBuildISO(ctx context.Context, out, messages io.Writer, opts *buildOptions, pe *winpeOptions) error {
-	var source *winpeSource
-	var err error
-	if opts.windowsPE = pe.env == winpeEnv; opts.windowsPE {
-		if source, err = pe.open(); err != nil {
-			return err
-		}
-		defer func() { _ = source.Close() }() // read only
+	source, err := pe.chosen()
+	if err != nil {
+		return err
 	}
+	defer source.close()
+	opts.windowsPE = source != nil
 	spec, err := opts.spec(ctx, messages)
 	if err != nil {
 		return err
 	}
-	var disc iso.WindowsPE
-	if source != nil {
-		if disc, err = source.disc(ctx, spec); err != nil {
-			return err
-		}
-	}
 	progress, finish := newProgress(messages, "writing "+opts.output)
-	var info iso.Info
-	if source == nil {
-		info, err = iso.Write(ctx, opts.output, spec, progress)
-	} else {
-		info, err = iso.WriteWindowsPE(ctx, opts.output, disc, progress)
-		info.HasKeys, info.HasVault = spec.Keys != nil, spec.Vault != nil
-	}
+	info, err := writeISO(ctx, opts.output, spec, source, progress)
 	finish()
 	if err != nil {
 		return err
@@ -92,4 +79,18 @@ func runBuildISO(ctx context.Context, out, messages io.Writer, opts *buildOption
 	}
 	_, err = fmt.Fprintf(out, "%s: %.1f MiB, SHA-256 %s\n", opts.output, float64(info.Size)/(1<<20), info.SHA256)
 	return err
+}
+
+// writeISO writes the image of Windows PE where there is a source of it, and of the Linux environment otherwise.
+func writeISO(ctx context.Context, path string, spec image.Spec, source *winpeSource, progress func(done, total int64)) (iso.Info, error) {
+	if source == nil {
+		return iso.Write(ctx, path, spec, progress)
+	}
+	disc, err := source.disc(ctx, spec)
+	if err != nil {
+		return iso.Info{}, err
+	}
+	info, err := iso.WriteWindowsPE(ctx, path, disc, progress)
+	info.HasKeys, info.HasVault = spec.Keys != nil, spec.Vault != nil
+	return info, err
 }

@@ -70,24 +70,15 @@ The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the medi
 }
 
 func runBuildUSB(ctx context.Context, out, messages io.Writer, opts *buildUSBOptions) error {
-	write := usb.Write
-	if opts.windowsPE = opts.winpe.env == winpeEnv; opts.windowsPE {
-		when, err := sourceDate()
-		if err != nil {
-			return err
-		}
-		source, err := opts.winpe.open()
-		if err != nil {
-			return err
-		}
-		defer func() { _ = source.Close() }() // read only
-		pe, err := source.stick(ctx, when)
-		if err != nil {
-			return err
-		}
-		write = func(ctx context.Context, path string, spec image.Spec, size int64, progress func(done, total int64)) (usb.Info, error) {
-			return usb.WriteWindowsPE(ctx, path, spec, pe, size, progress)
-		}
+	source, err := opts.winpe.chosen()
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	opts.windowsPE = source != nil
+	write, err := stickWriter(ctx, source)
+	if err != nil {
+		return err
 	}
 	spec, err := opts.spec(ctx, messages)
 	if err != nil {
@@ -105,6 +96,22 @@ func runBuildUSB(ctx context.Context, out, messages io.Writer, opts *buildUSBOpt
 	_, err = fmt.Fprintf(out, "%s: stick of %.0f MB, %.1f MiB of it written, media number %s\n",
 		opts.output, float64(info.Size)/1e6, float64(info.Written)/(1<<20), info.MediaID)
 	return err
+}
+
+// stickWriter writes sticks that start Windows PE where there is a source of it, and the Linux environment otherwise.
+// What can be wrong with the source shows here, before anybody types a passphrase.
+func stickWriter(ctx context.Context, source *winpeSource) (func(context.Context, string, image.Spec, int64, func(done, total int64)) (usb.Info, error), error) {
+	if source == nil {
+		return usb.Write, nil
+	}
+	when, err := sourceDate()
+	if err != nil {
+		return nil, err
+	}
+	pe, err := source.stick(ctx, when)
+	return func(ctx context.Context, path string, spec image.Spec, size int64, progress func(done, total int64)) (usb.Info, error) {
+		return usb.WriteWindowsPE(ctx, path, spec, pe, size, progress)
+	}, err
 }
 
 // byteSize is a flag for a count of bytes, with a unit: MB, GB, TB as sticks are sold, MiB, GiB, TiB (or M, G, T)

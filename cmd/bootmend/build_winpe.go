@@ -129,6 +129,21 @@ func (o *winpeOptions) open() (w *winpeSource, err error) {
 	return w, err
 }
 
+// chosen is the source where Windows PE is wanted, nil otherwise.
+func (o *winpeOptions) chosen() (*winpeSource, error) {
+	if o.env != winpeEnv {
+		return nil, nil
+	}
+	return o.open()
+}
+
+// close is for all, also where there is no source.
+func (w *winpeSource) close() {
+	if w != nil {
+		_ = w.Close() // read only
+	}
+}
+
 // stick is what starts Windows PE from a stick, beside whose WIM the agent's files lie.
 func (w *winpeSource) stick(ctx context.Context, when time.Time) (pe image.WindowsPE, err error) {
 	files, err := w.StickFiles(ctx, w.image, w.agent, when)

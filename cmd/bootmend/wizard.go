@@ -21,9 +21,7 @@ import (
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/cmd/bootmend/tui"
 	"github.com/bootmend/bootmend/image/flash/device"
-	"github.com/bootmend/bootmend/image/iso"
 	"github.com/bootmend/bootmend/image/netboot"
-	"github.com/bootmend/bootmend/image/usb"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/report"
 )
@@ -118,6 +116,30 @@ func (w *wizardWork) Tenant(ctx context.Context, tenant string, prompt func(addr
 	}
 	w.tenant = list
 	return summarise(list), nil
+}
+
+// WinPE implements tui.Work.
+func (*wizardWork) WinPE(path string) (string, error) {
+	source, err := (&winpeOptions{env: winpeEnv, path: path}).open()
+	if err != nil {
+		return "", err
+	}
+	defer source.close()
+	status, err := source.Status()
+	if err != nil {
+		return "", err
+	}
+	for _, i := range status.Images {
+		if i.Index != status.Use {
+			continue
+		}
+		text := remediate.Printable(i.Name)
+		if v := i.Windows; v != nil {
+			text += fmt.Sprintf(", %d.%d.%d, %s", v.Major, v.Minor, v.Build, architecture(v.Architecture))
+		}
+		return text, nil
+	}
+	return status.WIM, nil
 }
 
 // Control implements tui.Work.
@@ -216,6 +238,16 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 	if err != nil {
 		return nil, err
 	}
+	pe := winpeOptions{env: linuxEnv}
+	if a.StartsWindowsPE() {
+		pe.env, pe.path = winpeEnv, a.WinPE
+	}
+	source, err := pe.chosen()
+	if err != nil {
+		return nil, err
+	}
+	defer source.close()
+	opts.windowsPE = source != nil
 	spec, err := opts.spec(ctx, &messages)
 	if err != nil {
 		return told(&messages), err
@@ -230,7 +262,7 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 	}
 	switch {
 	case a.Goal == tui.GoalISO:
-		info, err := iso.Write(ctx, a.Output, spec, writing)
+		info, err := writeISO(ctx, a.Output, spec, source, writing)
 		if err != nil {
 			return outcome, err
 		}
@@ -249,7 +281,11 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 		update(tui.Progress{Name: a.Output, State: "done"})
 		say(tui.Good, "%s is made: %.1f MiB in %d files", a.Output, float64(info.Size)/(1<<20), info.Files)
 	case !a.ToDevices:
-		info, err := usb.Write(ctx, a.Output, spec, 0, writing)
+		write, err := stickWriter(ctx, source)
+		if err != nil {
+			return outcome, err
+		}
+		info, err := write(ctx, a.Output, spec, 0, writing)
 		if err != nil {
 			return outcome, err
 		}

@@ -40,6 +40,7 @@ func TestWizard(t *testing.T) {
 	}
 	for _, step := range []struct{ see, press string }{
 		{"What do you want?", "Enter"},
+		{"What shall the machines start?", "Enter"},
 		{"Where do the recovery keys come from?", "Enter"},
 		{"Which file or folder has the keys?", "keys.csv"},
 		{"> keys.csv", "Enter"},

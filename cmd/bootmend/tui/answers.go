@@ -57,6 +57,10 @@ func (Passphrase) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("passphras
 type Answers struct {
 	Goal Goal
 
+	// With WindowsPE the media start that, made of WinPE, in place of bootmend's own Linux.
+	WindowsPE bool
+	WinPE     string
+
 	Source  Source
 	Mixed   []Source // FromMix: which
 	KeyPath string   // FromFile: a file or folder with recovery keys
@@ -103,6 +107,11 @@ func NewAnswers() *Answers {
 
 // Builds reports whether media are made.
 func (a *Answers) Builds() bool { return a.Goal == GoalUSB || a.Goal == GoalISO || a.Goal == GoalPXE }
+
+// StartsWindowsPE reports whether the media start Windows PE.
+func (a *Answers) StartsWindowsPE() bool {
+	return (a.Goal == GoalUSB || a.Goal == GoalISO) && a.WindowsPE
+}
 
 // hasKeys reports whether keys go onto the media.
 func (a *Answers) hasKeys() bool {
@@ -168,6 +177,9 @@ func (a *Answers) command() []string {
 	}
 	if a.Goal == GoalPXE {
 		c = append(c, "--server", a.BootServer)
+	}
+	if a.StartsWindowsPE() {
+		c = append(c, "--env", "winpe", "--winpe", a.WinPE)
 	}
 	if a.Builds() && a.Source == FromServer {
 		c = append(c, "--control", a.Control)

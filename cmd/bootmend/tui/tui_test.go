@@ -64,6 +64,13 @@ func (f *fake) Tenant(ctx context.Context, tenant string, prompt func(address, c
 	return KeySummary{Keys: 12, Computers: 11}, nil
 }
 
+func (f *fake) WinPE(path string) (string, error) {
+	if filepath.Base(path) != "Win11.iso" {
+		return "", fmt.Errorf("%s: no Windows PE in it", path)
+	}
+	return "Windows PE 10.0.26100, x64", nil
+}
+
 func (f *fake) Control(path string) (string, error) {
 	if filepath.Base(path) != "server.yaml" {
 		return "", fmt.Errorf("%s: names no server", path)
@@ -143,7 +150,7 @@ type driver struct {
 func newDriver(t *testing.T, w Work) *driver {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "other.pub", "stick.img", "server.yaml"} {
+	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "other.pub", "stick.img", "server.yaml", "Win11.iso"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +262,7 @@ const good = "correct horse battery staple"
 func TestSticks(t *testing.T) {
 	w := &fake{devices: sticks}
 	d := newDriver(t, w)
-	d.at("goal").golden("goal").press("enter").at("keys").golden("keys").press("enter")
+	d.at("goal").golden("goal").press("enter").at("environment").golden("environment").press("enter").at("keys").golden("keys").press("enter")
 	d.at("keyfile").see("keys.csv", "exports/").press("keys.csv", "enter").see("214 recovery keys of 210 computers", "line 7").golden("keyfile")
 	d.press("enter").at("protection").golden("protection").press("enter")
 	d.at("passphrase").press("short", "enter").see("too easy to guess").at("passphrase")
@@ -286,10 +293,10 @@ func TestSticks(t *testing.T) {
 
 // TestSteps goes to single steps and makes every mistake there is.
 func TestSteps(t *testing.T) {
-	toKeyFile := []string{"enter", "enter"}
+	toKeyFile := []string{"enter", "enter", "enter"}
 	toProtection := append(toKeyFile, "keys.csv", "enter", "enter")
-	toRules := []string{"2", "2"} // ISO, asked at the machine
-	toDirectory := []string{"enter", "3", "dc1.example.com", "enter"}
+	toRules := []string{"2", "1", "2"} // ISO, asked at the machine
+	toDirectory := []string{"enter", "1", "3", "dc1.example.com", "enter"}
 	toBootServer := []string{"3", "2", "enter", "enter", "enter", "enter"}
 	toBootServer = slices.Clip(toBootServer)
 	toFolder := slices.Clip(append(toBootServer, "10.0.0.2", "enter", "ctrl+u"))
@@ -318,15 +325,19 @@ func TestSteps(t *testing.T) {
 		"odd passphrase":             {append(toProtection, "enter", "été été été été", "enter"), "passphrase", "not every keyboard"},
 		"output in a missing folder": {append(toRules, "enter", "enter", "enter", "enter", "x/", "enter"), "output", "no such file"},
 		"output exists":              {append(toRules, "enter", "enter", "enter", "enter", "esc"), "failure", ""},
-		"no domain controller":       {[]string{"enter", "3", "enter"}, "directory", "no name of a server"},
+		"Windows PE":                 {[]string{"2", "2", "Win11.iso", "enter"}, "winpe", "Windows PE 10.0.26100, x64"},
+		"no Windows PE":              {[]string{"2", "2", "photo.jpg", "enter"}, "winpe", "no Windows PE in it"},
+		"Windows PE, server":         {[]string{"2", "2", "Win11.iso", "enter", "enter", "5"}, "keys", "no server is asked"},
+		"Windows PE, sticks now":     {[]string{"1", "2", "Win11.iso", "enter", "enter", "2", "enter", "enter", "enter", "enter", "1"}, "target", "make an image file"},
+		"no domain controller":       {[]string{"enter", "1", "3", "enter"}, "directory", "no name of a server"},
 		"login refused":              {append(toDirectory, "EXAMPLE\\adm", "enter", "wrong", "enter"), "password", "refuses the login"},
 		"directory":                  {append(toDirectory, "adm@example.com", "enter", good, "enter"), "password", "31 recovery keys of 30 computers"},
 		"directory, then protection": {append(toDirectory, "adm@example.com", "enter", good, "enter", "enter"), "protection", "A passphrase"},
 		"directory by ticket":        {append(toDirectory, "enter"), "user", "31 recovery keys"},
-		"directory without keys":     {[]string{"enter", "3", "empty", "enter", "enter"}, "user", "no recovery key that this ticket may read"},
-		"control server":             {[]string{"enter", "4", "server.yaml", "enter"}, "control", "Machines will ask https://10.0.0.1:8443"},
-		"no control server":          {[]string{"enter", "4", "own.yaml", "enter"}, "control", "names no server"},
-		"control server, no keys":    {[]string{"enter", "4", "server.yaml", "enter", "enter"}, "rules", "Always healed"},
+		"directory without keys":     {[]string{"enter", "1", "3", "empty", "enter", "enter"}, "user", "no recovery key that this ticket may read"},
+		"control server":             {[]string{"enter", "1", "5", "server.yaml", "enter"}, "control", "Machines will ask https://10.0.0.1:8443"},
+		"no control server":          {[]string{"enter", "1", "5", "own.yaml", "enter"}, "control", "names no server"},
+		"control server, no keys":    {[]string{"enter", "1", "5", "server.yaml", "enter", "enter"}, "rules", "Always healed"},
 		"network boot, keys":         {[]string{"3", "1", "keys.csv", "enter", "enter", "3"}, "protection", "anybody on the network"},
 		"network boot, address":      {append(toBootServer, "10.0.0", "enter"), "bootserver", "no IPv4 address"},
 		"network boot, folder":       {append(toBootServer, "10.0.0.2", "enter", "x/boot", "enter"), "folder", "no such file"},
@@ -336,11 +347,11 @@ func TestSteps(t *testing.T) {
 		"nothing to check":           {[]string{"4", "gone.img", "enter"}, "check", "no such file"},
 		"check":                      {[]string{"4", "stick.img", "enter"}, "review", "is compared with"},
 		"report":                     {[]string{"5", "exports", "enter", "enter", "enter"}, "review", "written to bootmend-report.html"},
-		"no tenant":                  {[]string{"enter", "5", "exa mple", "enter"}, "tenant", "no tenant"},
-		"tenant refuses":             {[]string{"enter", "5", "other.example.com", "enter"}, "tenant", "the login failed"},
-		"tenant without keys":        {[]string{"enter", "5", "empty.example.com", "enter"}, "tenant", "no recovery keys"},
-		"tenant":                     {[]string{"enter", "5", "enter"}, "tenant", "12 recovery keys of 11 computers"},
-		"mix of one":                 {[]string{"enter", "6", "space", "enter"}, "mix", "not several"},
+		"no tenant":                  {[]string{"enter", "1", "4", "exa mple", "enter"}, "tenant", "no tenant"},
+		"tenant refuses":             {[]string{"enter", "1", "4", "other.example.com", "enter"}, "tenant", "the login failed"},
+		"tenant without keys":        {[]string{"enter", "1", "4", "empty.example.com", "enter"}, "tenant", "no recovery keys"},
+		"tenant":                     {[]string{"enter", "1", "4", "enter"}, "tenant", "12 recovery keys of 11 computers"},
+		"mix of one":                 {[]string{"enter", "1", "6", "space", "enter"}, "mix", "not several"},
 		"report without a page":      {[]string{"5", "exports", "enter", "2"}, "review", "stay as they are"},
 		"network boot, folder taken": {append(toFolder, "exports", "enter"), "folder", "folder with other files"},
 		"network boot, no folder":    {append(toFolder, "enter"), "folder", "no name is given"},
@@ -357,7 +368,7 @@ func TestSteps(t *testing.T) {
 func TestPlugged(t *testing.T) {
 	w := &fake{}
 	d := newDriver(t, w)
-	d.press("enter", "2", "enter", "enter", "enter", "enter", "enter").at("devices").see("plug a stick in")
+	d.press("enter", "1", "2", "enter", "enter", "enter", "enter", "enter").at("devices").see("plug a stick in")
 	look := func() {
 		w := d.s.look()
 		_, cmd := d.s.Update(w())
@@ -426,7 +437,7 @@ func TestLines(t *testing.T) {
 		did   string
 	}{
 		"sticks": {
-			input: "\n1\nnothing.csv\nkeys.csv\n1\n\n\n\n\n1\n7\n1\n2 3\nyes\n",
+			input: "\n1\n1\nnothing.csv\nkeys.csv\n1\n\n\n\n\n1\n7\n1\n2 3\nyes\n",
 			see:   []string{"Step 1 of ", "1. USB sticks: one or many", "That does not work", "214 recovery keys", "cannot be used: it holds the running system", "is erased", "1 stick written"},
 			did:   "bootmend flash --to /dev/sdb --to /dev/sdc --unmount --keys keys.csv",
 		},
@@ -441,12 +452,12 @@ func TestLines(t *testing.T) {
 			did:   "bootmend build pxe -o tftpboot --server 10.0.0.2 --keys keys.csv --recipient age1xyz",
 		},
 		"ISO, keys of a server": {
-			input: "2\n4\nserver.yaml\n\n\n\n\n\nyes\n",
+			input: "2\n1\n5\nserver.yaml\n\n\n\n\n\nyes\n",
 			see:   []string{"Machines will ask https://10.0.0.1:8443", "each machine asks https://10.0.0.1:8443 for its own"},
 			did:   "bootmend build iso -o heal.iso --control server.yaml",
 		},
 		"several sources": {
-			input: "2\n6\n1\n1 2 3\ndc1.example.com\nadm\n\nkeys.csv\n1\n\n\n\n\n\nyes\n",
+			input: "2\n1\n6\n1\n1 2 3\ndc1.example.com\nadm\n\nkeys.csv\n1\n\n\n\n\n\nyes\n",
 			see: []string{"not several", "type the code ABCD-EFGH", "Keys: 214 ", "Keys: 31 ", "Keys: 12 ",
 				"bootmend keys fetch ad --server dc1.example.com --user adm -o keys-ad.csv", "bootmend keys fetch entra -o keys-entra.csv"},
 			did: "bootmend build iso -o heal.iso --keys keys.csv --keys keys-ad.csv --keys keys-entra.csv",
@@ -455,6 +466,11 @@ func TestLines(t *testing.T) {
 			input: "5\nexports\n2\nyes\n",
 			see:   []string{"stay as they are"},
 			did:   "bootmend report exports",
+		},
+		"Windows PE": {
+			input: "2\n2\nWin11.iso\n2\n\n\n\n\n\nyes\n",
+			see:   []string{"Windows PE 10.0.26100, x64"},
+			did:   "bootmend build iso -o heal.iso --env winpe --winpe Win11.iso",
 		},
 		"left":          {input: "q\n", err: ErrQuit},
 		"input ends":    {input: "2\n", err: ErrQuit},
@@ -490,7 +506,7 @@ func TestLogin(t *testing.T) {
 	d := newDriver(t, w)
 	said := make(chan tea.Msg, 1)
 	d.s.send = func(msg tea.Msg) { said <- msg }
-	d.press("enter", "5", "slow.example.com", "enter")
+	d.press("enter", "1", "4", "slow.example.com", "enter")
 	_, _ = d.s.Update(<-said)
 	d.see("https://microsoft.com/devicelogin", "ABCD-EFGH", "Esc stops").golden("login")
 	d.press("esc").at("tenant")

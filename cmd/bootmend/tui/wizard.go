@@ -70,16 +70,58 @@ func questions(w Work, say func(text string)) []Question {
 			Take:   keepOutput,
 		},
 		{
+			ID: "environment", Title: "What shall the machines start?", Kind: Choose,
+			Needed: func(a *Answers) bool { return a.Goal == GoalUSB || a.Goal == GoalISO },
+			Help:   "Both start with Secure Boot on.",
+			Options: static(
+				Option{Value: "linux", Label: "bootmend's own Linux", Help: "recommended: small, quick, nothing else is needed"},
+				Option{Value: "winpe", Label: "Windows PE", Help: "where only Microsoft's boot code is allowed, or a disk needs a driver of Windows; you bring it"},
+			),
+			Preset: func(a *Answers) []string {
+				if a.WindowsPE {
+					return []string{"winpe"}
+				}
+				return []string{"linux"}
+			},
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.WindowsPE = v[0] == "winpe"
+				return "", nil
+			},
+		},
+		{
+			ID: "winpe", Title: "Where is Windows PE?", Kind: Path, Needed: (*Answers).StartsWindowsPE, Folders: true, Patterns: []string{"*.iso", "*.wim"},
+			Help:   "The ISO image of a Windows 10 or 11 medium, or a folder of the ADK or of copype. It is only read.",
+			Preset: func(a *Answers) []string { return []string{a.WinPE} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				path, err := existing(v[0])
+				if err != nil {
+					return "", err
+				}
+				description, err := w.WinPE(path)
+				if err != nil {
+					return "", err
+				}
+				a.WinPE = path
+				return description, nil
+			},
+		},
+		{
 			ID: "keys", Title: "Where do the recovery keys come from?", Kind: Choose, Needed: (*Answers).Builds,
 			Help: "A machine with BitLocker opens with its recovery key of 48 digits. With the keys on the media, nobody has to type.",
-			Options: static(
-				Option{Value: "file", Label: "A file or folder", Help: "exports of Active Directory, Entra ID, Intune, MBAM; CSV, text, JSON, LDIF"},
-				Option{Value: "ask", Label: "Ask at each machine", Help: "no keys on the media: a person types them, checked group by group"},
-				Option{Value: "ad", Label: "Active Directory", Help: "fetched now, as who may read them there"},
-				Option{Value: "server", Label: "A control server", Help: "no keys on the media: each machine asks it for its own"},
-				Option{Value: "entra", Label: "Entra ID", Help: "fetched now, with a login in any browser"},
-				Option{Value: "mix", Label: "Several of them", Help: "of file, Active Directory and Entra ID"},
-			),
+			Options: func(_ context.Context, a *Answers) ([]Option, error) {
+				server := Option{Value: "server", Label: "A control server", Help: "no keys on the media: each machine asks it for its own"}
+				if a.StartsWindowsPE() {
+					server.Refused = "in Windows PE no server is asked"
+				}
+				return []Option{
+					{Value: "file", Label: "A file or folder", Help: "exports of Active Directory, Entra ID, Intune, MBAM; CSV, text, JSON, LDIF"},
+					{Value: "ask", Label: "Ask at each machine", Help: "no keys on the media: a person types them, checked group by group"},
+					{Value: "ad", Label: "Active Directory", Help: "fetched now, as who may read them there"},
+					{Value: "entra", Label: "Entra ID", Help: "fetched now, with a login in any browser"},
+					server,
+					{Value: "mix", Label: "Several of them", Help: "of file, Active Directory and Entra ID"},
+				}, nil
+			},
 			Preset: func(a *Answers) []string { return []string{string(a.Source)} },
 			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
 				a.Source = Source(v[0])
@@ -361,10 +403,13 @@ func questions(w Work, say func(text string)) []Question {
 		},
 		{
 			ID: "target", Title: "Where shall it go?", Kind: Choose, Needed: is(GoalUSB),
-			Options: static(
-				Option{Value: "sticks", Label: "Onto sticks now", Help: "several at once; each is read back and compared"},
-				Option{Value: "file", Label: "Into an image file", Help: "for \"bootmend flash\", another tool, or later"},
-			),
+			Options: func(_ context.Context, a *Answers) ([]Option, error) {
+				sticks := Option{Value: "sticks", Label: "Onto sticks now", Help: "several at once; each is read back and compared"}
+				if a.StartsWindowsPE() {
+					sticks.Refused = "make an image file of Windows PE first, then \"bootmend flash\" it"
+				}
+				return []Option{sticks, {Value: "file", Label: "Into an image file", Help: "for \"bootmend flash\", another tool, or later"}}, nil
+			},
 			Preset: func(a *Answers) []string {
 				if a.ToDevices {
 					return []string{"sticks"}
@@ -697,8 +742,8 @@ func after(a *Answers) []Line {
 	switch {
 	case a.Goal == GoalPXE:
 		say(Strong, "At the boot server")
-		say(Plain, "Make the folder the root of what it gives out; the folder \"snippets\" has configurations for common")
-		say(Plain, "servers. Then start the machines from the network, mostly with F12.")
+		say(Plain, "Make the folder the root of what it gives out; its folder \"snippets\" has configurations for common servers.")
+		say(Plain, "Then start the machines from the network: tap F12 at power-on (HP: F9, or F12 for the network at once).")
 	case a.Builds():
 		say(Strong, "At the machine")
 		say(Plain, "Switch it on and tap the key for the boot menu until it shows, then choose the medium:")

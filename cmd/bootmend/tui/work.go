@@ -17,6 +17,8 @@ type Work interface {
 	Directory(ctx context.Context, server, user string, password Passphrase) (KeySummary, error)
 	// Tenant fetches the keys of Entra ID, for Do. prompt says where a person logs in, and with which code.
 	Tenant(ctx context.Context, tenant string, prompt func(address, code string)) (KeySummary, error)
+	// WinPE looks for Windows PE in an ISO image, a folder or a WIM, and says what it is.
+	WinPE(path string) (description string, err error)
 	// Control reads the file of a control server and gives its address.
 	Control(path string) (address string, err error)
 	// Rules checks a rule pack, and its signature where key names a public key, and gives its title.
