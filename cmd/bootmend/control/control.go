@@ -71,7 +71,6 @@ type machine struct {
 	outcome  remediate.Outcome
 	message  string
 	seen     time.Time
-	approved bool
 	ring     int
 	failed   bool // counts for HaltAfter
 	wants    []*want
@@ -82,6 +81,7 @@ type want struct {
 	protector bitlocker.GUID
 	volume    string
 	given     bool
+	approved  bool // by a person, for this volume in this run
 	limited   bool
 	typed     *bitlocker.RecoveryPassword
 }
@@ -107,7 +107,12 @@ func New(o Options) (*Server, error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
-	return s, o.Store.each(func(run string, log []byte) { s.remember(run, log) })
+	return s, o.Store.each(func(run string, log []byte) {
+		m := s.remember(run, log)
+		if m != nil && m.seen.After(s.state.Since) {
+			m.failed = m.outcome == remediate.OutcomeFailed || m.outcome == remediate.OutcomeNeedsPerson
+		}
+	})
 }
 
 // Handler answers machines and people.
@@ -173,7 +178,7 @@ func (s *Server) begin(run string, identity remediate.Identity) (*machine, error
 	}
 	if m.run != run {
 		delete(s.runs, m.run)
-		*m = machine{run: run, failed: m.failed, approved: m.approved}
+		*m = machine{run: run, failed: m.failed}
 		s.runs[run] = m
 	}
 	m.identity, m.seen = identity, s.now()
@@ -193,6 +198,13 @@ func (s *Server) hello(from string, q fleet.Hello) (fleet.Welcome, error) {
 	}
 	defer s.change()
 	m.address, m.version, m.step = from, clip(q.Version), "started"
+	answer := s.decide(m)
+	s.options.Printf("%s has started (%s)", m.name(), from)
+	return answer, nil
+}
+
+// decide says what a machine is to do in this run. mu is held.
+func (s *Server) decide(m *machine) fleet.Welcome {
 	answer := fleet.Welcome{Decision: fleet.Heal}
 	switch {
 	case s.state.Halted != "":
@@ -201,8 +213,7 @@ func (s *Server) hello(from string, q fleet.Hello) (fleet.Welcome, error) {
 		answer = s.options.Rollout.decide(m.ring, s.state.Open)
 	}
 	m.decision = answer.Decision
-	s.options.Printf("%s has started (%s)", m.name(), from)
-	return answer, nil
+	return answer
 }
 
 // name is what a person knows a machine by.
@@ -219,6 +230,9 @@ func (s *Server) key(from string, q fleet.KeyRequest) (fleet.KeyAnswer, error) {
 	m, err := s.begin(q.Run, q.Machine)
 	if err != nil {
 		return fleet.KeyAnswer{}, err
+	}
+	if m.decision == "" { // this server has not been greeted: it was started anew, or somebody skips the question
+		s.decide(m)
 	}
 	w := m.want(protector)
 	if w == nil {
@@ -242,7 +256,7 @@ func (s *Server) key(from string, q fleet.KeyRequest) (fleet.KeyAnswer, error) {
 	switch {
 	case w.typed != nil:
 		password = *w.typed
-	case w.limited && !m.approved || s.state.Halted != "" || m.decision == fleet.Leave || s.options.Approve && !m.approved || !found:
+	case (w.limited || s.options.Approve) && !w.approved || s.state.Halted != "" || m.decision == fleet.Leave || !found:
 		return fleet.KeyAnswer{State: fleet.Wait}, nil
 	}
 	// Before it is given: no key leaves without a line.
@@ -355,7 +369,8 @@ func (s *Server) remember(run string, log []byte) *machine {
 	return m
 }
 
-// Approve lets a machine have keys.
+// approve lets a machine have the keys that it waits for now. Anybody with the token can claim its serial number later, so
+// nothing else is approved by that.
 func (s *Server) approve(run, who string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -363,10 +378,15 @@ func (s *Server) approve(run, who string) error {
 	if m == nil {
 		return errUnknownMachine
 	}
-	if err := s.options.Store.Audit(s.event("approved", m, nil, who)); err != nil {
-		return err
+	for _, w := range m.wants {
+		if w.given || w.approved {
+			continue
+		}
+		if err := s.options.Store.Audit(s.event("approved", m, w, who)); err != nil {
+			return err
+		}
+		w.approved = true
 	}
-	m.approved = true
 	s.change()
 	return nil
 }
@@ -404,7 +424,9 @@ func (s *Server) halt(reason, who string) error {
 	if reason != "" {
 		what = "paused"
 	}
-	s.state.Halted = reason
+	if s.state.Halted = reason; reason == "" {
+		s.state.Since = s.now()
+	}
 	if err := s.keep(s.event(what, nil, nil, who)); err != nil {
 		return err
 	}

@@ -257,6 +257,15 @@ func TestApproval(t *testing.T) {
 	if got := s.wants(known, knownID); got != secretKey {
 		t.Errorf("approved: %s", got)
 	}
+	// Somebody else who claims to be that machine: another run, and another volume.
+	again, err := remediate.NewRun(time.Now(), "test", strings.NewReader("else"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Machine = run.Machine
+	if got := s.wants(fleet.NewClient(s.web.URL, s.pin(), boot, again), knownID); got != "wait" {
+		t.Errorf("approved for somebody else: %s", got)
+	}
 	form := url.Values{"run": {otherRun.Name()}, "id": {unknownID}, "key": {typedKey[:len(typedKey)-1] + "3"}}
 	if status := s.post(browser, "/key", form); status != http.StatusUnprocessableEntity {
 		t.Errorf("a mistyped key: %d", status)
@@ -323,6 +332,21 @@ open_at: 60
 least: 2
 `
 
+// TestHaltAfterRestart counts the failures from before a restart.
+func TestHaltAfterRestart(t *testing.T) {
+	s := newSite(t, "", Options{HaltAfter: 2})
+	for _, serial := range []string{"A", "B"} {
+		c, run := s.machine(serial)
+		if err := c.Report(context.Background(), logOf(run, remediate.OutcomeFailed)); err != nil {
+			t.Fatal(err)
+		}
+		if halted := s.snapshot().Halted != ""; halted != (serial == "B") {
+			t.Errorf("after %s: halted %v", serial, halted)
+		}
+		s = newSite(t, s.dir, Options{HaltAfter: 2})
+	}
+}
+
 // TestRings heals in stages.
 func TestRings(t *testing.T) {
 	rings, err := ParseRollout([]byte(rollout))
@@ -366,6 +390,13 @@ func TestRings(t *testing.T) {
 	is("Y", fleet.Leave, "")
 	s = newSite(t, s.dir, Options{Rollout: rings})
 	is("Y", fleet.Leave, "") // halted is kept, too
+
+	// Who does not ask whether it may gets no key, either.
+	s = newSite(t, "", Options{Rollout: rings})
+	skips, _ := s.machine("B")
+	if got := s.wants(skips, knownID); got != "wait" {
+		t.Errorf("its ring is not open, and yet: %s", got)
+	}
 
 	// A person need not wait.
 	s = newSite(t, "", Options{Rollout: rings})

@@ -111,7 +111,7 @@ func (s *Server) snapshot() view {
 			if w.given || w.typed != nil || m.outcome != "" {
 				continue
 			}
-			if known && (s.options.Approve || w.limited) && !m.approved {
+			if known && (s.options.Approve || w.limited) && !w.approved {
 				shown.CanApprove = true
 			}
 			shown.Waiting = append(shown.Waiting, Waiting{w.protector.String(), w.volume})

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -158,6 +159,8 @@ func (s *Server) openNext(who string) error {
 type state struct {
 	Halted string `json:"halted"` // why no machine is healed; empty: they are
 	Open   int    `json:"open"`   // the last open ring
+	// Since is when a person last resumed: failures before it do not count any more.
+	Since time.Time `json:"since"`
 }
 
 // keep writes the state and who changed it. mu is held.
