@@ -93,7 +93,7 @@ func work() {
 	a.prepare()
 	a.discover(ctx)
 	for {
-		if a.consult(ctx) {
+		for a.consult(ctx) {
 			a.leave(ctx)
 		}
 		verdicts := a.healAll(ctx)

@@ -253,8 +253,8 @@ func (a *agent) countdown(ctx context.Context, action config.Action, pause time.
 		a.con.line("Now %s.", doing)
 		return true
 	}
-	a.con.line("Now %s in %s. Press M for the menu.", doing, pause)
 	a.con.forget()
+	a.con.line("Now %s in %s. Press M for the menu.", doing, pause)
 	end := time.After(pause)
 	for {
 		select {

@@ -29,6 +29,7 @@ const (
 	locked  // no key
 	refused // must not be written to
 	failed
+	spared // left as it was, because the server wants it so
 )
 
 // verdict is an outcome with what a person should know.
@@ -47,7 +48,7 @@ func (v verdict) isWindows() bool {
 }
 
 func (v verdict) needsPerson() bool {
-	return v.outcome == locked || v.outcome == refused || v.outcome == failed
+	return v.outcome == locked || v.outcome == refused || v.outcome == failed || v.outcome == spared
 }
 
 // heal does section 4 to 6 of the design to one unlocked volume: look, plan, change only what the plan needs,

@@ -78,7 +78,8 @@ func (s *server) connect(ctx context.Context) {
 			go func() { s.failed(link.Keep(ctx)) }()
 			break
 		}
-		if s.failed(err); ctx.Err() != nil {
+		// A server that gives nothing usable answers at once, each time.
+		if s.failed(err); !pause(ctx, helloAgain) {
 			return
 		}
 	}
@@ -136,12 +137,23 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// consult waits for the server's decision. Without an answer the machine does what the media say: a server that is down
-// must not keep a floor of machines from being healed. It reports whether the machine is to be left as it is.
+// consult waits for the server's decision, at the beginning and again before each try of a machine that was left as it is.
+// Without an answer the machine does what the media say: a server that is down must not keep a floor of machines from
+// being healed. It reports whether the machine is to be left as it is.
 func (a *agent) consult(ctx context.Context) (leave bool) {
 	s := a.server
-	if s == nil || a.consulted {
+	switch {
+	case s == nil, a.forceDry: // a dry run changes nothing
 		return false
+	case a.consulted && s.decision.Decision != fleet.Leave:
+		return false
+	case a.consulted:
+		soon, cancel := context.WithTimeout(ctx, helloPatience)
+		defer cancel()
+		decision, err := s.client.Hello(soon)
+		if err == nil {
+			s.decision = decision
+		} // otherwise what it said last holds
 	}
 	a.consulted = true
 	if !s.answered() {
@@ -224,16 +236,16 @@ func (s *server) reason() error {
 // leavePause leaves time to read why a machine was left as it is, and to choose otherwise.
 const leavePause = 15 * time.Second
 
-// leave sends the machine on to Windows unchanged.
+// leave sends the machine on to Windows unchanged, unless a person stops it.
 func (a *agent) leave(ctx context.Context) {
 	var verdicts []verdict
 	for _, v := range a.volumes {
-		verdicts = append(verdicts, verdict{outcome: locked, volume: v, text: "left as it is"})
+		verdicts = append(verdicts, verdict{outcome: spared, volume: v, text: "left as it is"})
 	}
 	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + a.server.decision.Reason})
 	a.saveLogs(nil)
-	a.goToWindows(ctx, verdicts)
 	if a.countdown(ctx, config.Reboot, leavePause) {
+		a.goToWindows(ctx, verdicts)
 		a.end(config.Reboot)
 	}
 	a.menu(ctx, verdicts)
@@ -252,15 +264,21 @@ func (a *agent) askServer(ctx context.Context, v *volume) bool {
 			words = append(words, s.ask(ctx, p.ID, v.meta.Description))
 		}
 	}
-	late := time.After(keyPatience)
+	awaitAll(ctx, words, keyPatience)
+	return a.takeServerKeys(ctx)
+}
+
+// awaitAll waits until all of the channels are closed, but no longer than patience.
+func awaitAll(ctx context.Context, words []chan struct{}, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for _, word := range words {
 		select {
 		case <-word:
-		case <-late:
 		case <-ctx.Done():
+			return
 		}
 	}
-	return a.takeServerKeys(ctx)
 }
 
 // askLate asks for the keys of all volumes that are still locked while a person is asked, too: the network may have come
@@ -330,7 +348,7 @@ func (a *agent) takeServerKeys(ctx context.Context) bool {
 	}
 	a.con.line("The server has sent %s", count(len(arrived), "recovery key"))
 	list := &keys.List{Entries: arrived}
-	a.takeKeys(ctx, keyFiles{lists: []keySource{{"server " + a.server.config.String(), list}}, count: len(arrived)})
+	a.takeKeys(ctx, keyFiles{lists: []keySource{{"server " + a.server.config.URL, list}}, count: len(arrived)})
 	return true
 }
 

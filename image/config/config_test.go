@@ -19,7 +19,7 @@ func withServer() Config {
 }
 
 func TestTokenStaysHidden(t *testing.T) {
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		for _, v := range []any{withServer(), withServer().Server} {
 			if text := fmt.Sprintf(verb, v); strings.Contains(text, token) {
 				t.Errorf("%s shows the token: %s", verb, text)

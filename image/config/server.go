@@ -27,11 +27,8 @@ const (
 // IsZero reports whether there is no server.
 func (s Server) IsZero() bool { return s == Server{} }
 
-// String is the server's address; its token is for nobody's eyes.
-func (s Server) String() string { return s.URL }
-
-// GoString hides the token, too.
-func (s Server) GoString() string { return s.URL }
+// Format writes the server's address, whatever the verb: its token is for nobody's eyes.
+func (s Server) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.URL)) }
 
 // Pin is the fingerprint as bytes.
 func (s Server) Pin() (pin [32]byte, err error) {

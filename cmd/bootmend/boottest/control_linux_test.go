@@ -60,6 +60,17 @@ func (c *control) handedIn(want remediate.Outcome) {
 	}
 }
 
+// heals sees the machine healed with a key of the server, which then has its log.
+func (c *control) heals(m machine, disk *WindowsDisk) {
+	c.t.Helper()
+	m.expect("The server has sent 1 recovery key", patience)
+	m.healed()
+	m.reset(patience)
+	m.noDefect()
+	examine(c.t, disk, true)
+	c.handedIn(remediate.OutcomeHealed)
+}
+
 // controlCard is a network card that the machine does not start from.
 func (n *network) controlCard() []string {
 	return []string{"-netdev", "tap,id=net,ifname=" + n.tap() + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:02:91:01"}
@@ -109,12 +120,7 @@ func TestControlNetboot(t *testing.T) {
 	m.expect("is asked, too: this goes on as soon as somebody approves", patience)
 	m.expect("key: ", patience)
 	server.click("/approve", url.Values{})
-	m.expect("The server has sent 1 recovery key", patience)
-	m.healed()
-	m.reset(patience)
-	m.noDefect()
-	examine(t, disk, true)
-	server.handedIn(remediate.OutcomeHealed)
+	server.heals(m, disk)
 }
 
 // TestControlTyped has the key typed at the page, and the server killed and started again in the middle.
@@ -133,16 +139,11 @@ func TestControlTyped(t *testing.T) {
 	check(t, err)
 	second.said = n.start("boot", "Token to sign in:", bootmend, "control", "--state", first.state)
 	second.click("/key", url.Values{"id": {disk.KeyID}, "key": {disk.Password}})
-	m.expect("The server has sent 1 recovery key", patience)
-	m.healed()
-	m.reset(patience)
-	m.noDefect()
-	examine(t, disk, true)
-	second.handedIn(remediate.OutcomeHealed)
+	second.heals(m, disk)
 }
 
-// TestControlPaused leaves a machine as it is when the server says so, and one heals by what is typed here when the
-// server is not there at all.
+// TestControlPaused leaves a machine as it is while the server says so, also when a person at the machine tries again, and
+// heals it once somebody has resumed.
 func TestControlPaused(t *testing.T) {
 	parallel(t)
 	n := newNetwork(t)
@@ -153,15 +154,41 @@ func TestControlPaused(t *testing.T) {
 	server.click("/pause", nil)
 	iso := media(t, "", "--countdown", "0s", "--control", server.serverFile())
 	m := boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}, Extra: n.controlCard()})
-	m.expect("wants this machine .* to be left as it is: paused by a person", patience)
-	m.reset(patience)
-	m.noDefect()
+	again := func() {
+		m.expect("wants this machine .* to be left as it is: paused by a person", patience)
+		m.expect("Press M for the menu", patience)
+		m.send("m")
+		m.expect("Your choice: ", patience)
+		m.send("t")
+	}
+	again()
+	again()
 	if sum(t, disk.Path) != before {
 		t.Error("the machine was to be left as it is, and its disk was changed")
 	}
-	m.Close()
+	m.expect("wants this machine", patience)
+	m.expect("Press M for the menu", patience)
+	m.send("m")
+	m.expect("Your choice: ", patience)
+	server.click("/resume", nil)
+	m.send("t")
+	m.healed()
+	m.reset(patience)
+	m.noDefect()
+	examine(t, disk, true)
+	server.handedIn(remediate.OutcomeHealed)
+}
+
+// TestControlGone heals by what the media say when the server is not there.
+func TestControlGone(t *testing.T) {
+	parallel(t)
+	n := newNetwork(t)
+	disk := newDisk(t, DiskOptions{Plain: true})
+	n.dhcp(someAddresses)
+	server := n.control("")
+	iso := media(t, "", "--countdown", "0s", "--control", server.serverFile())
 	server.said.kill(t)
-	m = boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}, Extra: n.controlCard()})
+	m := boot(t, Options{Firmware: Direct, Media: iso, Disks: []Disk{{Path: disk.Path}}, Extra: n.controlCard()})
 	m.expect("does not answer: .*goes on without it", patience)
 	m.healed()
 	m.reset(patience)
