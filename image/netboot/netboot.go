@@ -2,7 +2,7 @@
 // configurations to paste into the servers that a site has.
 //
 // [Write] makes the folder, [Load] the same in memory, for a server of our own. The servers are packages tftp and
-// proxydhcp.
+// relay.
 //
 // The names are not free: shim asks for grubx64.efi beside itself, and the signed GRUB for /grub/grub.cfg of the server
 // that it came from, so that the folder must be the root of what the server gives out. UEFI HTTP boot takes a disc, which
