@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bootmend/bootmend/winpe/bcd"
 	"github.com/bootmend/bootmend/winpe/wim"
 )
 
@@ -22,25 +23,41 @@ type BootFile struct {
 	Open func() (io.ReadCloser, error)
 }
 
-// The places that Microsoft's boot manager knows: the RAM disk's are in every boot configuration of Microsoft's media.
+// The places that Microsoft's boot managers know: the RAM disk's are in every boot configuration of Microsoft's media.
 const (
-	pathManager = "/EFI/Boot/bootx64.efi"
-	pathBCD     = "/EFI/Microsoft/Boot/BCD"
-	pathSDI     = "/Boot/boot.sdi"
-	pathWIM     = "/sources/boot.wim"
+	pathManager     = "/EFI/Boot/bootx64.efi"
+	pathBCD         = "/EFI/Microsoft/Boot/BCD"
+	pathManagerBIOS = "/bootmgr"
+	pathBCDBIOS     = "/Boot/BCD"
+	pathSDI         = "/Boot/boot.sdi"
+	pathWIM         = "/sources/boot.wim"
 )
 
-// firmwareFiles are what a stick for UEFI needs, where they lie on media, and where in an image.
-var firmwareFiles = []struct {
+// bootFile is a file that media need, where it lies on them, and where in an image.
+type bootFile struct {
 	what, path string
 	image      []string
 	optional   bool
-}{
-	{"the UEFI boot manager (bootx64.efi)", pathManager, []string{"Windows/Boot/EFI/bootmgfw.efi"}, false},
-	{"the boot configuration for UEFI (BCD)", pathBCD, []string{"Windows/Boot/DVD/EFI/BCD"}, false},
-	{"the RAM disk's boot.sdi", pathSDI, []string{"Windows/Boot/DVD/EFI/boot.sdi", "Windows/Boot/DVD/PCAT/boot.sdi"}, false},
+	// loaders are for a boot configuration, which can be written: the programs that it may start.
+	loaders []string
+}
+
+// The boot configuration in the image's folder DVD is that of discs and sticks; the one that starts an installed Windows
+// is made anew each time.
+var firmwareFiles = []bootFile{
+	{what: "the UEFI boot manager (bootx64.efi)", path: pathManager, image: []string{"Windows/Boot/EFI/bootmgfw.efi"}},
+	{what: "the boot configuration for UEFI (BCD)", path: pathBCD, image: []string{"Windows/Boot/DVD/EFI/BCD"},
+		loaders: []string{"Windows/System32/boot/winload.efi", "Windows/System32/winload.efi"}},
+	{what: "the RAM disk's boot.sdi", path: pathSDI, image: []string{"Windows/Boot/DVD/EFI/boot.sdi", "Windows/Boot/DVD/PCAT/boot.sdi"}},
 	// The list of revoked boot managers, which those of 2024 and later look for.
-	{"", "/EFI/Microsoft/Boot/boot.stl", []string{"Windows/Boot/EFI/boot.stl"}, true},
+	{path: "/EFI/Microsoft/Boot/boot.stl", image: []string{"Windows/Boot/EFI/boot.stl"}, optional: true},
+}
+
+// biosFiles are what a BIOS needs beside that, all of it or nothing.
+var biosFiles = []bootFile{
+	{what: "the boot manager for BIOS (bootmgr)", path: pathManagerBIOS, image: []string{"Windows/Boot/PCAT/bootmgr"}},
+	{what: "the boot configuration for BIOS (BCD)", path: pathBCDBIOS, image: []string{"Windows/Boot/DVD/PCAT/BCD"},
+		loaders: []string{"Windows/System32/boot/winload.exe", "Windows/System32/winload.exe"}},
 }
 
 // bootFolders are what of a media folder has to do with starting. The rest of an installation medium is Windows itself.
@@ -53,8 +70,8 @@ const (
 )
 
 // UEFIFiles are the files that start the source with UEFI, but for the WIM, in the order of their paths. What is missing
-// is in the error.
-func (s *Source) UEFIFiles(image int) ([]BootFile, error) {
+// is in the error. A boot configuration that the source lacks is written, and dated when.
+func (s *Source) UEFIFiles(image int, when time.Time) ([]BootFile, error) {
 	var files []BootFile
 	if s.Media != nil {
 		var err error
@@ -66,26 +83,79 @@ func (s *Source) UEFIFiles(image int) ([]BootFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.WIMPath, err)
 	}
-	var missing []string
-	for _, f := range firmwareFiles {
-		if slices.ContainsFunc(files, func(b BootFile) bool { return strings.EqualFold(b.Path, f.path) }) {
-			continue
-		}
-		found, err := fromTree(tree, f.image, f.path)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("%s: %w", s.WIMPath, err)
-		case found != nil:
-			files = append(files, *found)
-		case !f.optional:
-			missing = append(missing, f.what)
-		}
+	files, missing, err := s.complete(files, firmwareFiles, tree, when)
+	if err != nil {
+		return nil, err
 	}
 	if missing != nil {
 		return nil, fmt.Errorf("%s: missing: %s: name a folder that has them with --winpe-media (the ADK's Media, or a Windows medium)", s.WIMPath, strings.Join(missing, ", "))
 	}
 	slices.SortFunc(files, func(a, b BootFile) int { return strings.Compare(strings.ToUpper(a.Path), strings.ToUpper(b.Path)) })
 	return files, nil
+}
+
+// withBIOS adds to files of UEFIFiles what a BIOS needs, and reports whether the source has all of it.
+func (s *Source) withBIOS(files []BootFile, image int, when time.Time) ([]BootFile, bool, error) {
+	tree, err := s.WIM.Image(image)
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", s.WIMPath, err)
+	}
+	more := slices.Clone(files)
+	if manager, ok := s.locateMedia("bootmgr"); ok {
+		f, err := fileOf(s.Media, manager)
+		if err != nil {
+			return nil, false, err
+		}
+		more = append(more, f)
+	}
+	more, missing, err := s.complete(more, biosFiles, tree, when)
+	if err != nil {
+		return nil, false, err
+	}
+	if missing != nil {
+		return files, false, nil
+	}
+	return more, true, nil
+}
+
+// complete adds to files what of wanted they lack, out of an image or written here, and returns the names of what is
+// nowhere.
+func (s *Source) complete(files []BootFile, wanted []bootFile, tree fs.FS, when time.Time) (_ []BootFile, missing []string, err error) {
+	for _, f := range wanted {
+		if slices.ContainsFunc(files, func(b BootFile) bool { return strings.EqualFold(b.Path, f.path) }) {
+			continue
+		}
+		found, err := fromTree(tree, f.image, f.path)
+		if err == nil && found == nil {
+			found, err = f.written(tree, when)
+		}
+		switch {
+		case err != nil:
+			return nil, nil, fmt.Errorf("%s: %w", s.WIMPath, err)
+		case found != nil:
+			files = append(files, *found)
+		case !f.optional:
+			missing = append(missing, f.what)
+		}
+	}
+	return files, missing, nil
+}
+
+// written is a boot configuration for a loader that the image has; nil where there is none, and of other files.
+func (b *bootFile) written(tree fs.FS, when time.Time) (*BootFile, error) {
+	for _, loader := range b.loaders {
+		if _, err := fs.Stat(tree, loader); err != nil {
+			continue
+		}
+		data, err := bcd.RAMDisk(`\`+strings.ReplaceAll(strings.ToLower(loader), "/", `\`), when)
+		if err != nil {
+			return nil, err
+		}
+		return &BootFile{b.path, int64(len(data)), func() (io.ReadCloser, error) {
+			return section{io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data)))}, nil
+		}}, nil
+	}
+	return nil, nil
 }
 
 // mediaFiles lists what lies in the folders for starting.
@@ -197,7 +267,7 @@ const maxFile = 1<<32 - 1
 // StickFiles are all files that start the source with UEFI from a stick, and the agent in it: those of UEFIFiles, and
 // the WIM.
 func (s *Source) StickFiles(ctx context.Context, image int, agent []byte, when time.Time, more ...wim.Addition) ([]BootFile, error) {
-	files, err := s.UEFIFiles(image)
+	files, err := s.UEFIFiles(image, when)
 	if err != nil {
 		return nil, err
 	}
@@ -246,14 +316,14 @@ func (s *Source) DiscFiles(ctx context.Context, image int, agent []byte, when ti
 		return nil, err
 	}
 	files = slices.DeleteFunc(files, func(f BootFile) bool { return strings.EqualFold(f.Path, bootfix) })
-	if manager, ok := s.locateMedia("bootmgr"); ok && bios.Size > 0 {
-		f, err := fileOf(s.Media, manager)
-		if err != nil {
+	if bios.Size > 0 {
+		var can bool
+		if files, can, err = s.withBIOS(files, image, when); err != nil {
 			return nil, err
 		}
-		files = append(files, f)
-	} else {
-		bios = BootFile{} // it has nothing to start
+		if !can {
+			bios = BootFile{} // it has nothing to start
+		}
 	}
 	return &Disc{files, bios, uefi}, nil
 }

@@ -297,18 +297,6 @@ func (st *Status) choose() {
 	}
 }
 
-// bootFiles are what media need, where they lie on Microsoft's media, and where the image itself carries them.
-var bootFiles = []struct {
-	what  string
-	media []string
-	image []string
-}{
-	{"the UEFI boot manager (bootx64.efi)", []string{"EFI/Boot/bootx64.efi"}, []string{"Windows/Boot/EFI/bootmgfw.efi"}},
-	{"the RAM disk's boot.sdi", []string{"Boot/boot.sdi"}, []string{"Windows/Boot/DVD/EFI/boot.sdi", "Windows/Boot/DVD/PCAT/boot.sdi"}},
-	{"the boot configuration for UEFI (BCD)", []string{"EFI/Microsoft/Boot/BCD"}, []string{"Windows/Boot/DVD/EFI/BCD"}},
-	{"the boot manager for BIOS (bootmgr)", []string{"bootmgr"}, []string{"Windows/Boot/PCAT/bootmgr"}},
-}
-
 // needs names what is missing and where it can be had.
 func (st *Status) needs(s *Source) {
 	if st.Use == 0 {
@@ -319,11 +307,15 @@ func (st *Status) needs(s *Source) {
 	if err != nil {
 		return // look has said so
 	}
-	for _, b := range bootFiles {
-		if s.Media != nil && slices.ContainsFunc(b.media, func(p string) bool { return hasFold(s.Media, p) }) {
-			continue
-		}
-		if !slices.ContainsFunc(b.image, func(p string) bool { _, err := fs.Stat(image, p); return err == nil }) {
+	in := func(fsys fs.FS, places []string) bool {
+		return fsys != nil && slices.ContainsFunc(places, func(p string) bool { return hasFold(fsys, strings.TrimPrefix(p, "/")) })
+	}
+	for _, b := range slices.Concat(firmwareFiles, biosFiles) {
+		switch {
+		case b.optional || in(s.Media, []string{b.path}) || in(image, b.image):
+		case in(image, b.loaders):
+			st.Notes = append(st.Notes, b.what+" is not there: media get one that is written for them")
+		default:
 			st.Missing = append(st.Missing, b.what+": a media folder has it (the ADK's Media, or a Windows medium)")
 		}
 	}

@@ -735,11 +735,14 @@ func (h *Hive) Bytes() ([]byte, error) {
 }
 
 // New makes an empty hive of version 1.5 whose top key has the given name, as a place to build one for another use.
-func New(root string) (*Hive, error) {
+func New(root string) (*Hive, error) { return NewVersion(root, 5) }
+
+// NewVersion is New for version 1.minor. Boot configuration stores are of version 1.3.
+func NewVersion(root string, minor uint32) (*Hive, error) {
 	h := &Hive{base: make([]byte, baseSize), edit: &editing{free: map[uint32]uint32{}, ends: map[uint32]uint32{}}}
 	copy(h.base, "regf")
 	le.PutUint32(h.base[baseMajor:], 1)
-	le.PutUint32(h.base[baseMinor:], 5)
+	le.PutUint32(h.base[baseMinor:], minor)
 	le.PutUint32(h.base[32:], 1) // format: direct memory load
 	le.PutUint32(h.base[44:], 1) // clustering factor
 	top, err := h.newNode(root, nowhere, nowhere)
