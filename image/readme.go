@@ -44,7 +44,7 @@ administrator.
 const readmeWindowsPE = `bootmend: boot this stick to repair a Windows computer that restarts in a loop
 =============================================================================
 
-Start the broken computer from this stick, with UEFI. It starts Windows PE and works
+Start the broken computer from this stick, with @FIRMWARE@. It starts Windows PE and works
 by itself: it finds Windows, moves the faulty files aside (nothing is deleted), and
 restarts the computer. Secure Boot can stay on. Where it cannot go on it says why, and
 leaves a command prompt.
@@ -116,8 +116,12 @@ func readme(t *Tree, k kind) []byte {
 	case stick:
 		text += readmeStick
 	case windowsPE:
-		text = strings.Replace(text, readmeText, readmeWindowsPE, 1) + readmeWindowsPEStick
-		end, _, _ = strings.Cut(end, "Licences")
+		firmware := "UEFI or a BIOS"
+		if t.UEFIOnly {
+			firmware = "UEFI"
+			end, _, _ = strings.Cut(end, "Licences")
+		}
+		text = strings.Replace(text, readmeText, strings.ReplaceAll(readmeWindowsPE, "@FIRMWARE@", firmware), 1) + readmeWindowsPEStick
 	case windowsPENetwork:
 		text = readmeWindowsPENetwork
 		end, _, _ = strings.Cut(end, "Licences")

@@ -86,6 +86,7 @@ type Tree struct {
 	BootHybrid []byte   // boot sector code for BIOS sticks
 	Core       []byte   // sticks: GRUB's image for a BIOS, which is no file there
 	UEFIOnly   bool     // sticks: no BIOS starts it, so that there is no boot code outside of files
+	WindowsPE  bool     // sticks: Microsoft's boot managers read it
 
 	boot []BootCode
 }

@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bootmend/bootmend/assets"
 )
 
 // Paths of sticks that start Windows PE.
 const (
 	PathDrivers = "/bootmend/drivers" // what is loaded before disks are looked for
 	PathWIM     = "/sources/boot.wim" // the RAM disk
+	PathManager = "/bootmgr"          // Microsoft's boot manager for a BIOS
 )
 
 // WindowsPE is Microsoft's environment with the agent in it, in place of the bundle.
@@ -22,16 +26,42 @@ type WindowsPE struct {
 	Drivers []File // with paths below PathDrivers
 }
 
+// windowsPEMenu has GRUB do what the boot sector of a volume that Windows formatted does, whose code is in nobody's hands
+// but Microsoft's: it starts the boot manager as Windows' boot sector would. Where that fails, GRUB says why.
+const windowsPEMenu = `# bootmend: a BIOS starts Windows PE by way of GRUB. UEFI does not read this file.
+if ntldr /bootmgr; then
+	boot
+fi
+echo "bootmend: Microsoft's boot manager (/bootmgr) could not be started. Start this computer"
+echo "with UEFI if it can, or write the stick anew."
+`
+
 // WindowsPEStickTree lays the files of a stick out that starts Windows PE. Of s, the agent reads what it does on every
-// stick; the bundle, the agent for Linux and GRUB's configuration are not used. Such a stick starts with UEFI only: the
-// code for a BIOS that reads Microsoft's boot manager from FAT is in nobody's hands but Windows'.
+// stick; the agent for Linux and the template of GRUB's configuration are not used, and of the bundle GRUB for a BIOS
+// alone. Where there is no bundle or no boot manager for a BIOS, the stick starts with UEFI only.
 func (s Spec) WindowsPEStickTree(ctx context.Context, pe WindowsPE) (*Tree, error) {
 	if len(s.Rules) > 99 || len(s.Trust) > 99 {
 		return nil, errors.New("more than 99 rule packs or keys for them: merge some")
 	}
-	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, UEFIOnly: true}
+	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, WindowsPE: true}
 	t.Dirs = []string{PathLogs, PathKeyFolder}
-	return t, t.windowsPE(ctx, windowsPE, slices.Concat(pe.Boot, pe.Drivers, s.AgentFiles()))
+	inputs := slices.Concat(pe.Boot, pe.Drivers, s.AgentFiles())
+	t.UEFIOnly = s.Bundle == nil || !slices.ContainsFunc(pe.Boot, func(f File) bool { return strings.EqualFold(f.Path, PathManager) })
+	if !t.UEFIOnly {
+		var err error
+		if t.BootHybrid, err = fs.ReadFile(s.Bundle, assets.BootHybrid); err == nil {
+			t.Core, err = fs.ReadFile(s.Bundle, assets.ElTorito)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("boot bundle: %w", err)
+		}
+		notice, err := fromBundle(s.Bundle, PathNotice, assets.Notice, true)
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, FromBytes(PathGrubConfig, []byte(windowsPEMenu)), notice)
+	}
+	return t, t.windowsPE(ctx, windowsPE, inputs)
 }
 
 // WindowsPENetworkTree lays the files of a boot server out that starts Windows PE by way of iPXE and wimboot. What the
@@ -54,7 +84,14 @@ func (t *Tree) windowsPE(ctx context.Context, k kind, inputs []File) error {
 	if err := hashAll(ctx, inputs); err != nil {
 		return err
 	}
-	t.ID = mediaID(Spec{}, k, t.Time, inputs)
+	hashed := inputs
+	if t.Core != nil {
+		hashed = append(slices.Clone(inputs), FromBytes(PathElTorito, t.Core))
+		if err := hashAll(ctx, hashed); err != nil {
+			return err
+		}
+	}
+	t.ID = mediaID(Spec{}, k, t.Time, hashed)
 	t.Files = append([]File{FromBytes(PathReadme, readme(t, k))}, inputs...)
 	t.Files = append(t.Files, FromBytes(PathMediaID, []byte(t.ID+"\n")))
 	if err := hashAll(ctx, t.Files); err != nil {

@@ -264,11 +264,14 @@ func (s *Source) WithAgent(ctx context.Context, image int, agent []byte, when ti
 // maxFile is the largest file of a FAT volume, and of a disc without a second extent, in bytes.
 const maxFile = 1<<32 - 1
 
-// StickFiles are all files that start the source with UEFI from a stick, and the agent in it: those of UEFIFiles, and
-// the WIM.
+// StickFiles are all files that start the source from a stick, and the agent in it: those of UEFIFiles, those that a
+// BIOS needs where the source has all of them (bootmgr is one of them then), and the WIM.
 func (s *Source) StickFiles(ctx context.Context, image int, agent []byte, when time.Time, more ...wim.Addition) ([]BootFile, error) {
 	files, err := s.UEFIFiles(image, when)
 	if err != nil {
+		return nil, err
+	}
+	if files, _, err = s.withBIOS(files, image, when); err != nil {
 		return nil, err
 	}
 	p, err := s.WithAgent(ctx, image, agent, when, more...)
@@ -316,14 +319,8 @@ func (s *Source) DiscFiles(ctx context.Context, image int, agent []byte, when ti
 		return nil, err
 	}
 	files = slices.DeleteFunc(files, func(f BootFile) bool { return strings.EqualFold(f.Path, bootfix) })
-	if bios.Size > 0 {
-		var can bool
-		if files, can, err = s.withBIOS(files, image, when); err != nil {
-			return nil, err
-		}
-		if !can {
-			bios = BootFile{} // it has nothing to start
-		}
+	if !slices.ContainsFunc(files, func(f BootFile) bool { return strings.EqualFold(f.Path, pathManagerBIOS) }) {
+		bios = BootFile{} // it has nothing to start
 	}
 	return &Disc{files, bios, uefi}, nil
 }

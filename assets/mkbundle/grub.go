@@ -31,6 +31,7 @@ var menuModules = []string{
 	"normal", "configfile", "search", "search_fs_file", "search_label", "search_fs_uuid",
 	"test", "true", "echo", "sleep", "keystatus", "regexp", "loadenv", "minicmd", "ls", "cat",
 	"linux", "boot", "chain", // chain: go on to the disk's own boot sector
+	"ntldr", // starts Microsoft's boot manager, on sticks with Windows PE
 	"terminal", "serial", "all_video", "vbe", "vga", "video_bochs", "video_cirrus", "gfxterm",
 	"halt", "reboot", "cpuid",
 }

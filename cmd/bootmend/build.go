@@ -105,6 +105,13 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 		return spec, err
 	}
 	if o.windowsPE {
+		// Of it, a stick needs GRUB, and that only for a BIOS.
+		switch bundle, err := assets.OpenBundle(); {
+		case err == nil:
+			spec.Bundle = bundle
+		case !errors.Is(err, assets.ErrNoBundle):
+			return spec, err
+		}
 		if toSeal != nil {
 			spec.Vault, err = o.vault.seal(ctx, messages, toSeal)
 		}

@@ -42,8 +42,8 @@ sticks and lets the partition fill each; any program that copies byte for byte w
 
 With --env winpe the stick starts Microsoft's Windows PE instead, made of what --winpe names: for computers
 whose firmware trusts Microsoft's own certificate only, or whose disks need a driver of Windows, which
---drivers puts onto the stick. Such a stick starts with UEFI only. "bootmend winpe info" tells whether a
-Windows PE will do: it must have manage-bde.
+--drivers puts onto the stick. Such a stick starts with UEFI, and with a BIOS where the source has bootmgr.
+"bootmend winpe info" tells whether a Windows PE will do: it must have manage-bde.
 
 The same inputs give the same bytes; SOURCE_DATE_EPOCH dates what is on the media.
 ` + exitHelp,
@@ -92,6 +92,9 @@ func runBuildUSB(ctx context.Context, out, messages io.Writer, opts *buildUSBOpt
 	}
 	if opts.json {
 		return writeJSON(out, info)
+	}
+	if info.UEFIOnly {
+		fmt.Fprintf(messages, "bootmend: %s starts with UEFI only: \"bootmend winpe info\" says what is missing for a BIOS\n", opts.output)
 	}
 	_, err = fmt.Fprintf(out, "%s: stick of %.0f MB, %.1f MiB of it written, media number %s\n",
 		opts.output, float64(info.Size)/1e6, float64(info.Written)/(1<<20), info.MediaID)

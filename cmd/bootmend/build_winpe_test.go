@@ -100,12 +100,14 @@ func TestBuildWinPE(t *testing.T) {
 			if err := os.WriteFile(partition, a[1<<20:], 0o600); err != nil {
 				t.Fatal(err)
 			}
-			tool(t, "sgdisk", "-v", images[disc])
+			if out := tool(t, "sfdisk", "--verify", "--dump", images[disc]); !strings.Contains(out, "label: dos") || !strings.Contains(out, "type=c, bootable") {
+				t.Errorf("sfdisk: %s", out)
+			}
 			tool(t, "fsck.fat", "-n", partition)
 			tool(t, "7z", "x", "-y", "-o"+out, partition)
 			for name, want := range map[string]string{
 				"efi/boot/bootx64.efi": "manager for UEFI", "efi/microsoft/boot/bcd": "UEFI store", "boot/boot.sdi": "sdi",
-				"EFI/Microsoft/Boot/boot.stl": "list", "bootmend/drivers/vmd/iaStorVD.inf": "[Version]", "efi/microsoft/boot/fonts/wgl4_boot.ttf": "font",
+				"bootmgr": "manager", "EFI/Microsoft/Boot/boot.stl": "list", "bootmend/drivers/vmd/iaStorVD.inf": "[Version]", "efi/microsoft/boot/fonts/wgl4_boot.ttf": "font",
 			} {
 				if got := readFold(t, out, name); got != want {
 					t.Errorf("%s: %q", name, got)

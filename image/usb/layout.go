@@ -55,6 +55,8 @@ type stick struct {
 	mbr      []byte // boot code
 	core     []byte // GRUB's code in the reserved sectors
 	uefiOnly bool   // there is neither
+
+	windowsPE bool
 }
 
 // Plan lays a tree of [media.Spec.StickTree] out for a device.
@@ -71,7 +73,7 @@ func fromTree(tree *media.Tree) (*stick, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stick{id: tree.ID, label: tree.Label, volumeID: volumeID, time: tree.Time}
+	s := &stick{id: tree.ID, label: tree.Label, volumeID: volumeID, time: tree.Time, windowsPE: tree.WindowsPE}
 	if s.uefiOnly = tree.UEFIOnly; !s.uefiOnly {
 		if s.mbr, s.core, err = bootCode(tree.BootHybrid, tree.Core); err != nil {
 			return nil, err

@@ -35,7 +35,7 @@ func Open(r io.ReaderAt, size int64) (*Stick, error) {
 	for _, sector := range []int64{512, 4096} {
 		table := readTable(r, size, sector)
 		if table == nil {
-			continue
+			table = readMBR(r)
 		}
 		for _, p := range table.Partitions {
 			if s, err := open(r, size, sector, p); s != nil || err != nil {
@@ -57,6 +57,9 @@ func open(r io.ReaderAt, size, sector int64, p *gpt.Partition) (*Stick, error) {
 		length = int64(p.End-p.Start+1) * sector
 	}
 	c, err := fat.Read(io.NewSectionReader(r, partitionOffset, length), length)
+	if err != nil && p.Name != media.Label {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("stick: %w", err)
 	}
@@ -81,8 +84,11 @@ func open(r io.ReaderAt, size, sector int64, p *gpt.Partition) (*Stick, error) {
 		return nil, fmt.Errorf("stick: boot sector: %w", err)
 	}
 	s.stick = stick{id: s.ID, label: c.Label, volumeID: c.VolumeID, time: c.Time, entries: c.Entries, mbr: mbr, core: trimCore(c.BootData)}
-	// No other stick of ours has Windows PE.
-	s.stick.uefiOnly = slices.ContainsFunc(c.Entries, func(e fat.Entry) bool { return strings.EqualFold("/"+e.Path, media.PathWIM) })
+	has := func(path string) bool {
+		return slices.ContainsFunc(c.Entries, func(e fat.Entry) bool { return strings.EqualFold("/"+e.Path, path) })
+	}
+	s.stick.windowsPE = has(media.PathWIM) // no other stick of ours has that
+	s.stick.uefiOnly = s.stick.windowsPE && !has(media.PathGrubConfig)
 	return s, nil
 }
 

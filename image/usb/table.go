@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/diskfs/go-diskfs/backend"
@@ -17,6 +18,10 @@ import (
 // addTable makes the MBR and both copies of the GPT.
 func (l *Layout) addTable(s *stick, d Device) error {
 	sector := int64(d.SectorSize)
+	if s.windowsPE {
+		l.addMBR(s, sector)
+		return nil
+	}
 	table := &gpt.Table{
 		LogicalSectorSize: d.SectorSize, PhysicalSectorSize: d.SectorSize, ProtectiveMBR: true, GUID: media.GUID(s.id, "stick"),
 		Partitions: []*gpt.Partition{{
@@ -39,6 +44,45 @@ func (l *Layout) addTable(s *stick, d Device) error {
 	}
 	copy(mbr[mbrCode:], media.GUIDBytes(s.id, "mbr")[:4])
 	return nil
+}
+
+// typeFAT32 is the type of a partition with FAT32 that is found by the numbers of its sectors.
+const typeFAT32 = 0x0c
+
+// addMBR makes the only table of a stick for Microsoft's boot managers: the one for a BIOS looks for its partition in
+// an MBR, and such a stick is what Microsoft's own tools make for both kinds of firmware. What other tables the device
+// has had ends with it: both of their places are written.
+func (l *Layout) addMBR(s *stick, sector int64) {
+	l.head, l.tail = make([]byte, tables), make([]byte, tables)
+	if sector == sectorSize && !s.uefiOnly {
+		copy(l.head, s.mbr)
+	}
+	copy(l.head[mbrCode:], media.GUIDBytes(s.id, "mbr")[:4])
+	entry := l.head[mbrCode+6:]
+	// Active; the first sector as cylinder, head and sector of the usual 255 heads and 63 sectors, the last one beyond
+	// what these can tell.
+	copy(entry, []byte{0x80, 0x20, 0x21, 0, typeFAT32, 0xfe, 0xff, 0xff})
+	binary.LittleEndian.PutUint32(entry[8:], uint32(partitionOffset/sector))
+	binary.LittleEndian.PutUint32(entry[12:], uint32(l.volume.Size()/sector))
+	copy(l.head[510:], []byte{0x55, 0xaa})
+}
+
+// readMBR reads the table of such a stick, with the label of the volume as the partition's name; of other devices it
+// returns an empty one.
+func readMBR(r io.ReaderAt) *gpt.Table {
+	b := make([]byte, sectorSize)
+	table := &gpt.Table{}
+	if _, err := r.ReadAt(b, 0); err != nil || b[510] != 0x55 || b[511] != 0xaa {
+		return table
+	}
+	entry := b[mbrCode+6:]
+	start, length := uint64(binary.LittleEndian.Uint32(entry[8:])), uint64(binary.LittleEndian.Uint32(entry[12:]))
+	label := make([]byte, 11) // BS_VolLab
+	if _, err := r.ReadAt(label, partitionOffset+71); err != nil || entry[4] != typeFAT32 || length == 0 {
+		return table
+	}
+	table.Partitions = []*gpt.Partition{{Start: start, End: start + length - 1, Type: gpt.MicrosoftBasicData, Name: strings.TrimRight(string(label), " ")}}
+	return table
 }
 
 // ends is the head and the tail of a layout as a disk of go-diskfs.

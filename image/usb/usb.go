@@ -17,6 +17,7 @@
 //   - GRUB's core image of the bundle, made for CDs, takes the whole boot device for its root. It keeps the number of
 //     a partition beside that of the drive, and that is what is filled in here; so both kinds of media boot the same
 //     image.
+//   - A stick with Windows PE has an MBR in place of the GPT, with the same partition at the same place.
 //   - The files lie together at the start, so that whatever the size of the stick, little more than they is written.
 //
 // The partition table is go-diskfs' work. The file system is not: see package fat.
@@ -49,6 +50,7 @@ type Info struct {
 	// HasKeys is set where keys lie on the stick in clear text, HasVault where they are sealed.
 	HasKeys  bool `json:"has_keys"`
 	HasVault bool `json:"has_vault"`
+	UEFIOnly bool `json:"uefi_only"` // no BIOS starts it
 }
 
 // Write makes the image of a spec at path, of size bytes; 0 is MinSize, or more where the files need it. The image
@@ -58,7 +60,8 @@ func Write(ctx context.Context, path string, spec media.Spec, size int64, progre
 	return write(ctx, path, spec.Private(), func() (*media.Tree, error) { return spec.StickTree(ctx) }, size, progress)
 }
 
-// WriteWindowsPE is Write for a stick that starts Windows PE, with UEFI.
+// WriteWindowsPE is Write for a stick that starts Windows PE: with UEFI, and with a BIOS where pe and the spec's bundle
+// have what that takes.
 func WriteWindowsPE(ctx context.Context, path string, spec media.Spec, pe media.WindowsPE, size int64, progress func(done, total int64)) (Info, error) {
 	return write(ctx, path, spec.Private(), func() (*media.Tree, error) { return spec.WindowsPEStickTree(ctx, pe) }, size, progress)
 }
@@ -89,7 +92,7 @@ func write(ctx context.Context, path string, private bool, plan func() (*media.T
 	}
 	return Info{
 		Path: path, Size: size, Written: written, MediaID: tree.ID, Label: tree.Label, Files: len(tree.Files),
-		HasKeys: tree.HasKeys, HasVault: tree.HasVault,
+		HasKeys: tree.HasKeys, HasVault: tree.HasVault, UEFIOnly: tree.UEFIOnly,
 	}, nil
 }
 

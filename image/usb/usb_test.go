@@ -22,12 +22,31 @@ import (
 	"github.com/bootmend/bootmend/image/flash"
 )
 
-func planned(t testing.TB, d Device) (*media.Tree, *Layout) {
+func linux(t testing.TB) *media.Tree {
 	t.Helper()
 	tree, err := testSpec(t).StickTree(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tree
+}
+
+// windowsPE is a stick with Windows PE and the boot manager given.
+func windowsPE(t testing.TB, spec media.Spec, manager string) *media.Tree {
+	t.Helper()
+	tree, err := spec.WindowsPEStickTree(context.Background(), media.WindowsPE{Boot: []media.File{
+		media.FromBytes("/Boot/BCD", []byte("store")), media.FromBytes(manager, noise(40_000, 8)), media.FromBytes("/EFI/Boot/bootx64.efi", noise(10_000, 9)),
+		media.FromBytes("/sources/boot.wim", noise(300_000, 10)),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func planned(t testing.TB, d Device) (*media.Tree, *Layout) {
+	t.Helper()
+	tree := linux(t)
 	l, err := Plan(tree, d)
 	if err != nil {
 		t.Fatal(err)
@@ -149,6 +168,86 @@ func checkTable(t *testing.T, image string, sector int, l *Layout) {
 	}
 }
 
+// TestWindowsPE: a stick with Windows PE has an MBR, as the boot manager for a BIOS wants it, and GRUB only where there is
+// such a boot manager and a bundle that has GRUB.
+func TestWindowsPE(t *testing.T) {
+	bare := testSpec(t)
+	bare.Bundle = nil
+	for _, test := range []struct {
+		name, manager string
+		spec          media.Spec
+		bios          bool
+	}{
+		{"both", "/bootmgr", testSpec(t), true},
+		{"no manager for BIOS", "/bootmgr.efi", testSpec(t), false},
+		{"no bundle", "/bootmgr", bare, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tree := windowsPE(t, test.spec, test.manager)
+			for _, d := range []Device{{Size: MinSize}, {Size: 8 << 30}, {Size: 8 << 30, SectorSize: 4096}} {
+				l, err := Plan(tree, d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				run(t, "fsck.fat", "-n", partitionFile(t, l))
+				head := make([]byte, 4096)
+				if _, err := l.ReadAt(head, 0); err != nil {
+					t.Fatal(err)
+				}
+				starts := test.bios && d.SectorSize == 0
+				if code := !isZero(head[:mbrCode]); code != starts {
+					t.Errorf("%+v: boot code: %t", d, code)
+				}
+				if !isZero(head[512:]) {
+					t.Errorf("%+v: there is something behind the MBR", d)
+				}
+				core := make([]byte, 64<<10)
+				if _, err := l.ReadAt(core, coreOffset+2*sectorSize); err != nil {
+					t.Fatal(err)
+				}
+				if there := len(tree.Core) > 0 && bytes.Equal(core, tree.Core[cdBoot+2*sectorSize:][:len(core)]); there != starts {
+					t.Errorf("%+v: GRUB's image: %t", d, there)
+				}
+				if d.SectorSize == 4096 {
+					continue // sfdisk asks the kernel for the size of sectors, and a file has none
+				}
+				image := filepath.Join(t.TempDir(), "stick.img")
+				store(t, l, image)
+				want := fmt.Sprintf("start=        2048, size=%12d, type=c, bootable", l.volume.Size()/512)
+				if out := run(t, "sfdisk", "--verify", "--dump", image); !strings.Contains(out, "label: dos") || !strings.Contains(out, want) {
+					t.Errorf("sfdisk does not show %q:\n%s", want, out)
+				}
+			}
+			_, ok := tree.Find(media.PathGrubConfig)
+			if ok != test.bios {
+				t.Errorf("GRUB's menu: %t", ok)
+			}
+			if _, notice := tree.Find(media.PathNotice); notice != ok {
+				t.Errorf("licences: %t", notice)
+			}
+		})
+	}
+}
+
+// TestForeignMBR: a stick that is not ours, FAT32 or damaged, is no stick, and no error.
+func TestForeignMBR(t *testing.T) {
+	l, err := Plan(windowsPE(t, testSpec(t), "/bootmgr"), Device{Size: MinSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, label := range map[string]string{"another": "OTHER      ", "ours": "BOOTMEND   "} {
+		head := make([]byte, 2<<20)
+		if _, err := l.ReadAt(head, 0); err != nil {
+			t.Fatal(err)
+		}
+		copy(head[partitionOffset+71:], label)
+		head[partitionOffset+13] = 3 // sectors of a cluster
+		if _, err := Open(edited{l, head, nil}, MinSize); err == nil || errors.Is(err, ErrNoStick) != (name == "another") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestLibraryReads reads the files back with go-diskfs.
 func TestLibraryReads(t *testing.T) {
 	tree, l := planned(t, Device{Size: 1 << 30})
@@ -183,7 +282,18 @@ func TestLibraryReads(t *testing.T) {
 
 // TestGrow: an image is laid out for larger devices as its ingredients would be, and for its own size as it is.
 func TestGrow(t *testing.T) {
-	tree, small := planned(t, Device{Size: MinSize})
+	for name, tree := range map[string]*media.Tree{
+		"linux": linux(t), "Windows PE": windowsPE(t, testSpec(t), "/BOOTMGR"), "Windows PE, UEFI only": windowsPE(t, testSpec(t), "/bootmgr.efi"),
+	} {
+		t.Run(name, func(t *testing.T) { testGrow(t, tree) })
+	}
+}
+
+func testGrow(t *testing.T, tree *media.Tree) {
+	small, err := Plan(tree, Device{Size: MinSize})
+	if err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(t.TempDir(), "stick.img")
 	store(t, small, path)
 	f, err := os.Open(path)

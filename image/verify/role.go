@@ -37,6 +37,7 @@ var roles = []struct{ prefix, what string }{
 	{"/EFI/", bootFile},
 	{"/boot/", bootFile},
 	{"/sources/", bootFile},
+	{media.PathManager, bootFile}, // and bootmgr.efi
 	{"/bootmend/", bootFile},
 }
 

@@ -27,6 +27,7 @@ var tools = map[string]string{
 	"busybox":        "busybox-static",
 	"cryptsetup":     "cryptsetup-bin",
 	"zstd":           "zstd",
+	"wimlib-imagex":  "wimtools",
 	"cp":             "coreutils",
 	"ldd":            "libc-bin",
 	"sh":             "dash",
