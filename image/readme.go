@@ -41,15 +41,15 @@ administrator.
 
 `
 
-const readmeWindowsPE = `bootmend: boot this stick to repair a Windows computer that restarts in a loop
-=============================================================================
+const readmeWindowsPE = `bootmend: boot this medium to repair a Windows computer that restarts in a loop
+===============================================================================
 
-Start the broken computer from this stick, with @FIRMWARE@. It starts Windows PE and works
+Start the broken computer from this @MEDIUM@. It starts Windows PE and works
 by itself: it finds Windows, moves the faulty files aside (nothing is deleted), and
 restarts the computer. Secure Boot can stay on. Where it cannot go on it says why, and
 leaves a command prompt.
 
-What it did is in the folder bootmend/logs of the stick, and on the repaired computer in
+What it did is in the folder bootmend/logs of a stick, and on the repaired computer in
 ProgramData\bootmend.
 
 `
@@ -57,6 +57,13 @@ ProgramData\bootmend.
 const readmeWindowsPEStick = `For the administrator: put newer key files into bootmend/keys, further rule packs with
 their signatures into bootmend/rules, and storage drivers (INF files with what belongs to
 them) into bootmend/drivers. "bootmend verify" checks this stick.
+
+`
+
+const readmeWindowsPEDisc = `For the administrator: a stick that is named BOOTMEND and has a folder of the name
+bootmend may be plugged in beside this disc: key files in bootmend/keys and storage
+drivers in bootmend/drivers are used too, and the log goes into bootmend/logs.
+"bootmend verify" checks this disc.
 
 `
 
@@ -116,12 +123,15 @@ func readme(t *Tree, k kind) []byte {
 	case stick:
 		text += readmeStick
 	case windowsPE:
-		firmware := "UEFI or a BIOS"
+		medium := "stick, with UEFI or a BIOS"
 		if t.UEFIOnly {
-			firmware = "UEFI"
+			medium = "stick, with UEFI"
 			end, _, _ = strings.Cut(end, "Licences")
 		}
-		text = strings.Replace(text, readmeText, strings.ReplaceAll(readmeWindowsPE, "@FIRMWARE@", firmware), 1) + readmeWindowsPEStick
+		text = strings.Replace(text, readmeText, strings.ReplaceAll(readmeWindowsPE, "@MEDIUM@", medium), 1) + readmeWindowsPEStick
+	case windowsPEDisc:
+		text = strings.Replace(text, readmeText, strings.ReplaceAll(readmeWindowsPE, "@MEDIUM@", "disc"), 1) + readmeWindowsPEDisc
+		end, _, _ = strings.Cut(end, "Licences")
 	case windowsPENetwork:
 		text = readmeWindowsPENetwork
 		end, _, _ = strings.Cut(end, "Licences")

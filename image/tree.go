@@ -86,7 +86,7 @@ type Tree struct {
 	BootHybrid []byte   // boot sector code for BIOS sticks
 	Core       []byte   // sticks: GRUB's image for a BIOS, which is no file there
 	UEFIOnly   bool     // sticks: no BIOS starts it, so that there is no boot code outside of files
-	WindowsPE  bool     // sticks: Microsoft's boot managers read it
+	WindowsPE  bool     // sticks and discs: Microsoft's boot managers read it
 
 	boot []BootCode
 }
@@ -101,6 +101,7 @@ const (
 	remote                       // a disc for UEFI HTTP boot, which only the firmware can see
 	windowsPE                    // one FAT partition, that starts Windows PE
 	windowsPENetwork             // a boot server's folder for wimboot
+	windowsPEDisc                // a disc that starts Windows PE
 )
 
 // bundled is an entry of the boot bundle and where it goes.

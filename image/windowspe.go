@@ -60,8 +60,20 @@ func (s Spec) WindowsPEStickTree(ctx context.Context, pe WindowsPE) (*Tree, erro
 			return nil, err
 		}
 		inputs = append(inputs, FromBytes(PathGrubConfig, []byte(windowsPEMenu)), notice)
+		return t, t.windowsPE(ctx, windowsPE, inputs, FromBytes(PathElTorito, t.Core))
 	}
 	return t, t.windowsPE(ctx, windowsPE, inputs)
+}
+
+// LabelWindowsPE is the volume label of discs with Windows PE. It is not that of other media: the agent is inside of the
+// WIM, with all that it reads of media, and looks for a stick that has more.
+const LabelWindowsPE = "BOOTMEND_PE"
+
+// WindowsPEDiscTree lays the files of a disc out that starts Windows PE, with boot images that lie in no directory. What
+// the agent reads is in the WIM.
+func WindowsPEDiscTree(ctx context.Context, boot, images []File, s Spec) (*Tree, error) {
+	t := &Tree{Label: LabelWindowsPE, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, WindowsPE: true}
+	return t, t.windowsPE(ctx, windowsPEDisc, boot, images...)
 }
 
 // WindowsPENetworkTree lays the files of a boot server out that starts Windows PE by way of iPXE and wimboot. What the
@@ -71,8 +83,8 @@ func WindowsPENetworkTree(ctx context.Context, boot []File, when time.Time, hasV
 	return t, t.windowsPE(ctx, windowsPENetwork, boot)
 }
 
-// windowsPE fills a tree in.
-func (t *Tree) windowsPE(ctx context.Context, k kind, inputs []File) error {
+// windowsPE fills a tree in. What lies outside of files has its part in the media's number alone.
+func (t *Tree) windowsPE(ctx context.Context, k kind, inputs []File, outside ...File) error {
 	seen := map[string]bool{}
 	for _, f := range inputs {
 		key := strings.ToUpper(path.Clean(f.Path))
@@ -84,14 +96,10 @@ func (t *Tree) windowsPE(ctx context.Context, k kind, inputs []File) error {
 	if err := hashAll(ctx, inputs); err != nil {
 		return err
 	}
-	hashed := inputs
-	if t.Core != nil {
-		hashed = append(slices.Clone(inputs), FromBytes(PathElTorito, t.Core))
-		if err := hashAll(ctx, hashed); err != nil {
-			return err
-		}
+	if err := hashAll(ctx, outside); err != nil {
+		return err
 	}
-	t.ID = mediaID(Spec{}, k, t.Time, hashed)
+	t.ID = mediaID(Spec{}, k, t.Time, slices.Concat(inputs, outside))
 	t.Files = append([]File{FromBytes(PathReadme, readme(t, k))}, inputs...)
 	t.Files = append(t.Files, FromBytes(PathMediaID, []byte(t.ID+"\n")))
 	if err := hashAll(ctx, t.Files); err != nil {

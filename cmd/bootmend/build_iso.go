@@ -90,7 +90,5 @@ func writeISO(ctx context.Context, path string, spec image.Spec, source *winpeSo
 	if err != nil {
 		return iso.Info{}, err
 	}
-	info, err := iso.WriteWindowsPE(ctx, path, disc, progress)
-	info.HasKeys, info.HasVault = spec.Keys != nil, spec.Vault != nil
-	return info, err
+	return iso.WriteWindowsPE(ctx, path, disc, progress)
 }

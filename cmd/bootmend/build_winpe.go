@@ -196,16 +196,23 @@ func (w *winpeSource) disc(ctx context.Context, spec image.Spec) (iso.WindowsPE,
 	if err != nil {
 		return iso.WindowsPE{}, err
 	}
-	return iso.WindowsPE{Files: imageFiles(d.Files), BIOS: imageFile(d.BIOS), UEFI: imageFile(d.UEFI), Time: spec.Time, Private: spec.Private()}, nil
+	tree, err := image.WindowsPEDiscTree(ctx, imageFiles(d.Files), imageFiles([]winpe.BootFile{d.BIOS, d.UEFI}), spec)
+	if err != nil {
+		return iso.WindowsPE{}, err
+	}
+	return iso.WindowsPE{Tree: tree, BIOS: imageFile(d.BIOS), UEFI: imageFile(d.UEFI), Private: spec.Private()}, nil
 }
 
 func imageFile(f winpe.BootFile) image.File {
 	return image.File{Path: f.Path, Size: f.Size, Open: f.Open}
 }
 
+// imageFiles leaves out what a source does not have.
 func imageFiles(files []winpe.BootFile) (list []image.File) {
 	for _, f := range files {
-		list = append(list, imageFile(f))
+		if f.Open != nil {
+			list = append(list, imageFile(f))
+		}
 	}
 	return list
 }

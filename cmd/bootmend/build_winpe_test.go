@@ -207,7 +207,7 @@ func TestBuildWinPEDisc(t *testing.T) {
 				t.Errorf("another image the second time: %v", err)
 			}
 			report := tool(t, "xorriso", "-indev", disc, "-report_el_torito", "plain")
-			for _, want := range []string{"'BOOTMEND'", "BIOS  y   none  0x0000  0x00      8 ", "UEFI  y   none  0x0000  0x00   2880 "} {
+			for _, want := range []string{"'BOOTMEND_PE'", "BIOS  y   none  0x0000  0x00      8 ", "UEFI  y   none  0x0000  0x00   2880 "} {
 				if !strings.Contains(report, want) {
 					t.Errorf("no %q in\n%s", want, report)
 				}
@@ -246,10 +246,50 @@ func TestBuildWinPEDisc(t *testing.T) {
 			if rules, err := os.ReadDir(filepath.Join(applied, "bootmend", "rules")); err != nil || len(rules) == 0 {
 				t.Errorf("rule packs: %v, %v", rules, err)
 			}
+			verifyDisc(t, disc, out)
 		})
 	}
 	if _, _, err := bootmend("build", "iso", "-o", filepath.Join(dir, "out.iso"), "--env", "winpe", "--winpe", windowsMedium(t, "none")); err == nil || !strings.Contains(err.Error(), "efisys.bin") {
 		t.Errorf("without a boot image for UEFI: %v", err)
+	}
+}
+
+// verifyDisc has "verify" find what is wrong with a disc: nothing at first, then one byte in each place in turn. unpacked
+// is its files, mounted so to speak.
+func verifyDisc(t *testing.T, disc, unpacked string) {
+	t.Helper()
+	got, errs, err := bootmend("verify", disc)
+	if err != nil || !strings.Contains(got, "ISO image with Windows PE") || !strings.Contains(got, "OK: ") {
+		t.Errorf("verify: %v\n%s%s", err, got, errs)
+	}
+	if got, errs, err := bootmend("verify", unpacked); err != nil || !strings.Contains(got, "mounted media with Windows PE") {
+		t.Errorf("verify of the files: %v\n%s%s", err, got, errs)
+	}
+	if _, _, err := bootmend("flash", disc, "--all"); err == nil || !strings.Contains(err.Error(), "would start no machine") {
+		t.Errorf("flash: %v", err)
+	}
+	whole, err := os.ReadFile(disc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, content := range map[string][]byte{
+		"boot sector of the disc for BIOS": bytes.Repeat([]byte("b"), 4096), "boot image of the disc for UEFI": bytes.Repeat([]byte("u"), 5000),
+		"/efi/boot/bootx64.efi": []byte("manager for UEFI"), "/sources/boot.wim": []byte("MSWIM"),
+	} {
+		at := bytes.Index(whole, content)
+		if at < 0 {
+			t.Fatalf("%s is not in the image", what)
+		}
+		bad := filepath.Join(t.TempDir(), "bad.iso")
+		changed := bytes.Clone(whole)
+		changed[at+3] ^= 1
+		if err := os.WriteFile(bad, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := bootmend("verify", bad)
+		if err == nil || !strings.Contains(strings.ToLower(got), strings.ToLower("CHANGED        "+what)) || strings.Count(got, "CHANGED") != 1 {
+			t.Errorf("%s: %v\n%s", what, err, got)
+		}
 	}
 }
 
@@ -287,6 +327,9 @@ func TestBuildWinPENetwork(t *testing.T) {
 	}
 	if loaded != 4 {
 		t.Errorf("%s", script)
+	}
+	if got, errs, err := bootmend("verify", out); err != nil || !strings.Contains(got, "with Windows PE") {
+		t.Errorf("verify: %v\n%s%s", err, got, errs)
 	}
 	wim, applied := filepath.Join(out, "boot.wim"), filepath.Join(dir, "applied")
 	tool(t, "wimlib-imagex", "verify", wim)

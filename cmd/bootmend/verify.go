@@ -21,8 +21,9 @@ func newVerifyCommand() *cobra.Command {
 		Use:   "verify MEDIA",
 		Short: "Check media against the manifest written onto them",
 		Long: `Check a stick, its image, an ISO image, or the folder or drive where media are mounted, against the
-manifest that was written onto them: every file's SHA-256, the code that a BIOS starts, and the signatures
-of shim, GRUB and kernel that Secure Boot asks for. It only reads.
+manifest that was written onto them: every file's SHA-256, the code that firmware starts outside of files,
+and the signatures of shim, GRUB and kernel that Secure Boot asks for; of Windows PE, those are Microsoft's
+and not checked here. It only reads.
 
 What was added since (logs, newer keys, rule packs) and what a person replaced is listed and is no damage.
 What is missing or changed is: the status is 1 then.
@@ -93,7 +94,11 @@ func verifyMedia(ctx context.Context, path string, progress func(done, total int
 func printReport(w io.Writer, path string, r *verify.Report) error {
 	var b strings.Builder
 	kinds := map[string]string{"stick": "stick", "iso": "ISO image", "folder": "mounted media"}
-	fmt.Fprintf(&b, "%s: %s, media number %s, made of files of %s\n", path, kinds[r.Kind], r.MediaID, r.Made.Format("2006-01-02 15:04 UTC"))
+	kind := kinds[r.Kind]
+	if r.WindowsPE {
+		kind += " with Windows PE"
+	}
+	fmt.Fprintf(&b, "%s: %s, media number %s, made of files of %s\n", path, kind, r.MediaID, r.Made.Format("2006-01-02 15:04 UTC"))
 	for _, s := range r.Signatures {
 		if s.Problem != "" {
 			fmt.Fprintf(&b, "  BAD SIGNATURE  %s: %s\n", s.Path, s.Problem)

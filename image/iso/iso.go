@@ -95,6 +95,8 @@ type image struct {
 	meta  *memory
 	files []placed // by offset
 	size  int64
+
+	outside []placed // of files: those in no directory
 }
 
 type placed struct {

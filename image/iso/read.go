@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	media "github.com/bootmend/bootmend/image"
@@ -19,7 +20,7 @@ const (
 )
 
 // Read lists the files of an image of size bytes, or of a disc or stick that it was written to, by the names that Rock
-// Ridge gives them. Nothing in it is believed before it is checked.
+// Ridge gives them, or else ISO 9660. Nothing in it is believed before it is checked.
 func Read(r io.ReaderAt, size int64) ([]media.File, error) {
 	pvd := make([]byte, blockSize)
 	if _, err := r.ReadAt(pvd, pvdBlock*blockSize); err != nil && !errors.Is(err, io.EOF) {
@@ -69,6 +70,9 @@ func (l *lister) dir(path string, rec []byte, depth int) error {
 		}
 		name := rockName(rec)
 		if name == "" {
+			name, _, _ = strings.Cut(string(rec[33:33+int(rec[32])]), ";") // a version number
+		}
+		if name == "" || strings.Contains(name, "/") {
 			return fmt.Errorf("directory %s/: record without a name", path)
 		}
 		child := path + "/" + name

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -18,11 +19,10 @@ import (
 
 // WindowsPE is a disc that starts Windows PE.
 type WindowsPE struct {
-	Files   []media.File
-	BIOS    media.File // boot sector of the disc (etfsboot.com); none where its Size is 0
-	UEFI    media.File // image of a FAT volume with the first boot manager (efisys.bin)
-	Time    time.Time
-	Private bool // holds recovery keys
+	Tree    *media.Tree // of [media.WindowsPEDiscTree]
+	BIOS    media.File  // boot sector of the disc (etfsboot.com); none where its Size is 0
+	UEFI    media.File  // image of a FAT volume with the first boot manager (efisys.bin)
+	Private bool        // holds recovery keys
 }
 
 // WriteWindowsPE makes the image of such a disc at path, as Write does. It is ISO 9660 as Microsoft's boot manager reads
@@ -38,7 +38,7 @@ func WriteWindowsPE(ctx context.Context, path string, disc WindowsPE, progress f
 		return Info{}, err
 	}
 	defer out.Discard()
-	img, err := layDisc(disc)
+	img, err := planDisc(disc)
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -49,7 +49,54 @@ func WriteWindowsPE(ctx context.Context, path string, disc WindowsPE, progress f
 	if err != nil {
 		return Info{}, out.Explain(err, img.size)
 	}
-	return Info{Path: path, Size: img.size, SHA256: hex.EncodeToString(sum[:]), Label: media.Label, Files: len(img.files)}, nil
+	t := disc.Tree
+	return Info{
+		Path: path, Size: img.size, SHA256: hex.EncodeToString(sum[:]), MediaID: t.ID, Label: t.Label, Files: len(t.Files),
+		HasKeys: t.HasKeys, HasVault: t.HasVault,
+	}, nil
+}
+
+// planDisc lays the disc out twice: the manifest has the places of the boot images, which lie before the files and do
+// not depend on its length.
+func planDisc(disc WindowsPE) (*image, error) {
+	first, err := layDisc(disc)
+	if err != nil {
+		return nil, err
+	}
+	var code []media.BootCode
+	for _, b := range first.outside {
+		data, err := readAll(b.File)
+		if err != nil {
+			return nil, err
+		}
+		code = append(code, media.NewBootCode(b.Path, b.offset, data))
+	}
+	if err := disc.Tree.SetBoot(code...); err != nil {
+		return nil, err
+	}
+	return layDisc(disc)
+}
+
+// maxBootImage is the largest boot image: Microsoft's have less than 2 MiB.
+const maxBootImage = 16 << 20
+
+func readAll(f media.File) ([]byte, error) {
+	if f.Size > maxBootImage {
+		return nil, fmt.Errorf("%s: %d bytes is too large for a boot image of a disc", f.Path, f.Size)
+	}
+	r, err := f.Open()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	defer func() { _ = r.Close() }() // read only: nothing is lost
+	data, err := io.ReadAll(r)
+	if err == nil && int64(len(data)) != f.Size {
+		err = fmt.Errorf("%d bytes where %d were announced", len(data), f.Size)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	return data, nil
 }
 
 // folder is a directory of such a disc.
@@ -77,23 +124,26 @@ const (
 	tableBlock      = pvdBlock + 4
 )
 
+// The boot images, by what they are in the manifest.
+const (
+	etfsboot = "boot sector of the disc for BIOS"
+	efisys   = "boot image of the disc for UEFI"
+)
+
 // layDisc decides where all lies, and makes what is not files.
 func layDisc(disc WindowsPE) (*image, error) {
 	root := &folder{}
 	root.parent = root
 	boot := map[string]*entry{}
-	for _, b := range []struct {
-		name string
-		file media.File
-	}{{"etfsboot", disc.BIOS}, {"efisys", disc.UEFI}} {
-		if b.file.Size > 0 {
-			boot[b.name] = &entry{file: b.file} // lies on the disc, but in no directory
+	for name, file := range map[string]media.File{etfsboot: disc.BIOS, efisys: disc.UEFI} {
+		if file.Path = name; file.Size > 0 {
+			boot[name] = &entry{file: file} // lies on the disc, but in no directory
 		}
 	}
-	if boot["efisys"] == nil {
+	if boot[efisys] == nil {
 		return nil, errors.New("a disc needs the boot image for UEFI: none given")
 	}
-	for _, f := range disc.Files {
+	for _, f := range disc.Tree.Files {
 		if f.Size > maxFile {
 			return nil, fmt.Errorf("file %s: %d bytes is more than an ISO image holds in one file (4 GiB)", f.Path, f.Size)
 		}
@@ -121,11 +171,12 @@ func layDisc(disc WindowsPE) (*image, error) {
 			img.files = append(img.files, placed{e.file, e.block * blockSize})
 		}
 	}
-	for _, name := range []string{"etfsboot", "efisys"} {
+	for _, name := range []string{etfsboot, efisys} {
 		if boot[name] != nil {
 			put(boot[name])
 		}
 	}
+	img.outside = slices.Clone(img.files)
 	for _, d := range folders {
 		for _, e := range d.files {
 			put(e)
@@ -137,16 +188,16 @@ func layDisc(disc WindowsPE) (*image, error) {
 	img.size = (next + tailBlocks) * blockSize
 	img.meta = newMemory(img.size)
 	for at, data := range map[int64][]byte{
-		pvdBlock: volumeDescriptor(disc.Time, root, uint32(img.size/blockSize), uint32(tables), uint32(tableBlocks)),
+		pvdBlock: volumeDescriptor(disc.Tree, root, uint32(img.size/blockSize), uint32(tables), uint32(tableBlocks)),
 		endBlock: append([]byte{255}, "CD001\x01"...), bootRecordBlock: bootRecord(),
-		catalogBlock: catalog(boot["etfsboot"], boot["efisys"]), tableBlock: pathTable(folders, binary.LittleEndian), tableBlock + tableBlocks: pathTable(folders, binary.BigEndian),
+		catalogBlock: catalog(boot[etfsboot], boot[efisys]), tableBlock: pathTable(folders, binary.LittleEndian), tableBlock + tableBlocks: pathTable(folders, binary.BigEndian),
 	} {
 		if _, err := img.meta.WriteAt(data, at*blockSize); err != nil {
 			return nil, err
 		}
 	}
 	for _, d := range folders {
-		if _, err := img.meta.WriteAt(d.records(disc.Time), d.block*blockSize); err != nil {
+		if _, err := img.meta.WriteAt(d.records(disc.Tree.Time), d.block*blockSize); err != nil {
 			return nil, err
 		}
 	}
@@ -258,12 +309,13 @@ func pathTable(folders []*folder, order interface {
 }
 
 // volumeDescriptor is the primary one (ECMA-119 section 8.4).
-func volumeDescriptor(when time.Time, root *folder, blocks, table, tableBlocks uint32) []byte {
+func volumeDescriptor(tree *media.Tree, root *folder, blocks, table, tableBlocks uint32) []byte {
+	when := tree.Time
 	b := make([]byte, blockSize)
 	copy(b, "\x01CD001\x01")
 	text := func(from, to int, s string) { copy(b[from:to], s+strings.Repeat(" ", to-from-len(s))) }
 	text(8, 40, "")
-	text(40, 72, media.Label)
+	text(40, 72, tree.Label)
 	bothEndian(b[80:], blocks)
 	copy(b[120:], []byte{1, 0, 0, 1, 1, 0, 0, 1}) // one volume, the first
 	copy(b[128:], []byte{0, 8, 8, 0})             // block size

@@ -64,6 +64,7 @@ type Signature struct {
 // Report is the result.
 type Report struct {
 	Kind       string      `json:"kind"` // "stick", "iso" or "folder"
+	WindowsPE  bool        `json:"windows_pe"`
 	MediaID    string      `json:"media_id"`
 	Made       time.Time   `json:"made"`
 	OK         bool        `json:"ok"`
@@ -157,6 +158,9 @@ func (c *check) run() (*Report, error) {
 		return nil, err
 	}
 	c.report.MediaID, c.report.Made = c.manifest.Media, c.manifest.Time
+	c.report.WindowsPE = slices.ContainsFunc(c.manifest.Files, func(f media.ManifestFile) bool {
+		return strings.EqualFold(path.Base(f.Path), path.Base(media.PathWIM)) // on a boot server it lies in the root
+	})
 	known := map[string]bool{fold(media.PathManifest): true}
 	for _, want := range c.manifest.Files {
 		c.total += want.Size
@@ -398,7 +402,7 @@ func (c *check) bootCode() error {
 			continue
 		}
 		if media.NewBootCode(want.Name, want.Offset, b).SHA256 != want.SHA256 {
-			c.report.Findings = append(c.report.Findings, Finding{want.Name, Changed, bootFile, "a BIOS does not start these media as they were made"})
+			c.report.Findings = append(c.report.Findings, Finding{want.Name, Changed, bootFile, "firmware does not start these media as they were made"})
 		}
 	}
 	return nil
