@@ -20,8 +20,14 @@ type terminal struct {
 
 func newTerminal(t *testing.T, env []string, args ...string) *terminal {
 	t.Helper()
+	return terminalOf(t, "100x20", t.TempDir(), env, args...)
+}
+
+// terminalOf has a size in columns and rows, and runs the program in a folder.
+func terminalOf(t *testing.T, size, dir string, env []string, args ...string) *terminal {
+	t.Helper()
 	if testing.Short() {
-		t.Skip("it takes seconds to watch a stick")
+		t.Skip("it takes seconds to watch a terminal")
 	}
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("tmux is not installed")
@@ -36,10 +42,12 @@ func newTerminal(t *testing.T, env []string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	term := &terminal{t, filepath.Join(t.TempDir(), "tmux")}
+	columns, rows, _ := strings.Cut(size, "x")
 	// The shell outlives Ctrl-C and tells how the program ended; the screen stays when the shell has ended too.
 	const shell = `trap : INT; "$@"; echo "[ended with $?]"`
 	command := []string{"-f", "/dev/null", "start-server", ";", "set-option", "-g", "remain-on-exit", "on", ";",
-		"new-session", "-d", "-x", "100", "-y", "20", "sh", "-c", shell, "sh", "env"}
+		"set-option", "-g", "remain-on-exit-format", "", ";", "set-option", "-g", "status", "off", ";",
+		"new-session", "-d", "-x", columns, "-y", rows, "-c", dir, "sh", "-c", shell, "sh", "env"}
 	term.tmux(append(append(append(command, env...), name), args...)...)
 	t.Cleanup(func() { _ = exec.Command("tmux", "-S", term.socket, "kill-server").Run() })
 	return term

@@ -19,6 +19,7 @@ import (
 
 	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/cmd/bootmend/tui"
 )
 
 // version is set by the build.
@@ -57,7 +58,10 @@ func run(args []string) int {
 	if err == nil {
 		return exitDone
 	}
-	printError(cmd.ErrOrStderr(), err)
+	var told *tui.Told
+	if !errors.As(err, &told) {
+		printError(cmd.ErrOrStderr(), err)
+	}
 	var usage *usageError
 	var nothing *nothingToDo
 	switch {

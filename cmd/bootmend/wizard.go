@@ -24,6 +24,7 @@ import (
 	"github.com/bootmend/bootmend/image/netboot"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/report"
+	"github.com/bootmend/bootmend/remediate/trust"
 )
 
 func newWizardCommand() *cobra.Command {
@@ -33,6 +34,9 @@ func newWizardCommand() *cobra.Command {
 		Short: "Ask step by step what media to make, and make them",
 		Long: `Ask step by step what media to make, and make them. At the end the wizard shows the command that does
 the same. "bootmend" alone starts it, too, where a person sits at the terminal.
+
+--accessible asks line by line, for screen readers; so it does where ACCESSIBLE is set, or the terminal is
+a dumb one. NO_COLOR takes the colours away.
 
 Ctrl-C leaves at any time; nothing half-written stays behind.
 ` + exitHelp,
@@ -55,7 +59,7 @@ func atTerminal() bool {
 func runWizard(ctx context.Context, in io.Reader, out io.Writer, accessible bool) error {
 	var err error
 	switch {
-	case accessible:
+	case accessible || os.Getenv("TERM") == "dumb":
 		secret := func(prompt string) (string, error) {
 			return askHidden(ctx, out, prompt, "run the wizard in a terminal")
 		}
@@ -173,6 +177,23 @@ func (*wizardWork) Rules(_ context.Context, path, key string) (string, error) {
 		return "", err
 	}
 	return packs[len(packs)-1].pack.Title, nil
+}
+
+// Pack implements tui.Work.
+func (*wizardWork) Pack(path string) (title, unsigned string, err error) {
+	packs, _, err := (&rulesOptions{files: []string{path}, allowUnsigned: true}).load(io.Discard)
+	if err != nil {
+		return "", "", err
+	}
+	pack := packs[len(packs)-1]
+	data, signature, err := readPack(path)
+	if err != nil {
+		return "", "", err
+	}
+	if _, err := new(trust.Store).Verify(data, signature); err != nil && !errors.Is(err, trust.ErrUnknownKey) {
+		unsigned = err.Error()
+	}
+	return pack.pack.Title, unsigned, nil
 }
 
 // Packaged implements tui.Work.

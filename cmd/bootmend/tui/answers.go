@@ -80,13 +80,15 @@ type Answers struct {
 	Passphrase Passphrase
 	Recipient  string
 
-	Rules       string // a rule pack of one's own
-	RulesKey    string // the public key that it is signed with; empty: used without a signature
-	RulesTitle  string
-	AllMatching bool
-	DryRun      bool
-	OnSuccess   string
-	OnFailure   string
+	Rules      string // a rule pack of one's own
+	RulesKey   string // the public key that it is signed with; empty: used without a signature
+	RulesTitle string
+	// RulesUnsigned says that the pack has no signature that a key could prove.
+	RulesUnsigned bool
+	AllMatching   bool
+	DryRun        bool
+	OnSuccess     string
+	OnFailure     string
 
 	BootServer string // GoalPXE: its address
 

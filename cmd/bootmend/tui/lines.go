@@ -15,22 +15,36 @@ import (
 // ErrQuit says that the person left before anything was done.
 var ErrQuit = errors.New("left before anything was done")
 
+// Told is an error of the work that the person was told already.
+type Told struct{ Err error }
+
+func (e *Told) Error() string { return e.Err.Error() }
+
+func (e *Told) Unwrap() error { return e.Err }
+
 // RunLines asks line by line, for screen readers and terminals that cannot do more. secret reads a line that does not
-// show.
+// show. Where the work fails, the person may change the answers and begin again; who leaves then leaves with [Told].
 func RunLines(ctx context.Context, in io.Reader, out io.Writer, secret func(prompt string) (string, error), w Work) error {
 	l := &lines{in: bufio.NewReader(in), out: out, secret: secret, work: w}
 	answers := NewAnswers()
 	f := newFlow(questions(w, func(text string) { l.say("%s", text) }), answers)
+	var failed error
 	for {
 		again, err := l.ask(ctx, f)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrQuit) && failed != nil:
+			return &Told{failed}
+		case err != nil:
 			return err
+		case again:
+			continue
 		}
-		if !again {
-			break
+		if failed = l.do(ctx, w, answers); failed == nil || ctx.Err() != nil {
+			return failed
 		}
+		l.say("That did not work: %s", explained(w, failed))
+		l.say("The answers are kept: begin again, or go back and change one.")
 	}
-	return l.do(ctx, w, answers)
 }
 
 type lines struct {
@@ -102,6 +116,9 @@ func (l *lines) ask(ctx context.Context, f *flow) (again bool, err error) {
 				}
 				l.say("That does not work: %s", explained(l.work, err))
 				continue
+			}
+			if q.Judge != nil {
+				l.say("%s", q.Judge(values[0]).Text)
 			}
 			if note != "" {
 				l.say("%s", note)

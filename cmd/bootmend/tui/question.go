@@ -45,6 +45,8 @@ type Question struct {
 	Preset func(a *Answers) []string
 	// Take checks the answer and keeps it. A note is shown before the wizard goes on; an error keeps the person here.
 	Take func(ctx context.Context, a *Answers, values []string) (note string, err error)
+	// Judge says something about a Text or Secret while it is being typed.
+	Judge func(text string) Line
 	// Text is what a Review shows.
 	Text func(a *Answers) []Line
 }

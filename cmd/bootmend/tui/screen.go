@@ -17,7 +17,8 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// Run asks on a full screen. What was done is also written to out at the end, since the screen is cleared.
+// Run asks on a full screen. What was done is also written to out at the end, since the screen is cleared; what went
+// wrong is the error.
 func Run(ctx context.Context, out io.Writer, w Work, options ...tea.ProgramOption) error {
 	s := newScreen(ctx, w)
 	defer s.stop()
@@ -32,7 +33,7 @@ func Run(ctx context.Context, out io.Writer, w Work, options ...tea.ProgramOptio
 	if s.phase == asking {
 		return ErrQuit
 	}
-	for _, line := range s.result() {
+	for _, line := range s.done() {
 		fmt.Fprintln(out, line.Text)
 	}
 	return s.err
@@ -304,7 +305,7 @@ func (s *screen) optionKey(msg tea.KeyMsg) tea.Cmd {
 			s.marked[o.Value] = !s.marked[o.Value]
 			s.problem = ""
 		}
-	case "a":
+	case "a", "A":
 		if q.Kind == ChooseMany {
 			for _, o := range s.options {
 				s.marked[o.Value] = o.Refused == ""
@@ -475,15 +476,23 @@ func (s *screen) failed() bool { return s.err != nil && !s.stopped }
 
 // result is what to tell at the end.
 func (s *screen) result() []Line {
+	switch {
+	case s.stopped && s.err != nil:
+		return append(s.done(), Line{"Stopped. Nothing half-written is left, but a stick that was being written has to be written again.", Bad})
+	case s.err != nil:
+		return append(s.done(), Line{explained(s.work, s.err), Bad})
+	}
+	return s.done()
+}
+
+// done is what was done, and what comes next where all of it was.
+func (s *screen) done() []Line {
 	var all []Line
 	if s.outcome != nil {
 		all = append(all, s.outcome.Lines...)
 	}
-	switch {
-	case s.stopped && s.err != nil:
-		return append(all, Line{"Stopped. Nothing half-written is left, but a stick that was being written has to be written again.", Bad})
-	case s.err != nil:
-		return append(all, Line{explained(s.work, s.err), Bad})
+	if s.err != nil {
+		return all
 	}
 	return append(append(all, Line{}), after(s.flow.answers)...)
 }
@@ -558,12 +567,18 @@ func (s *screen) viewQuestion(width int) (head, body []string, at int, foot []st
 	}
 	head = append(head, "")
 	foot = []string{"Enter next", "Esc back", "Ctrl-C leave"}
+	if n == 1 {
+		foot = slices.Delete(foot, 1, 2)
+	}
 	switch q.Kind {
 	case Choose, ChooseMany:
 		body, at = s.viewOptions(q, width)
 		foot = append([]string{"up/down move"}, foot...)
-		if q.Kind == ChooseMany {
-			foot = append([]string{"space mark", "a all"}, foot...)
+		switch {
+		case q.Kind == ChooseMany:
+			foot = append([]string{"Space mark", "A all"}, foot...)
+		case len(s.options) > 0:
+			foot = slices.Insert(foot, 1, fmt.Sprintf("1-%d choose", len(s.options)))
 		}
 	case Path:
 		body = append(body, s.viewInput(width))
@@ -573,6 +588,9 @@ func (s *screen) viewQuestion(width int) (head, body []string, at int, foot []st
 		foot = append([]string{"up/down choose", "Tab complete"}, foot...)
 	case Text, Secret:
 		body = append(body, s.viewInput(width))
+		if q.Judge != nil && s.input.Value() != "" {
+			body = append(body, s.paint([]Line{q.Judge(s.input.Value())}, width)...)
+		}
 	case Review:
 		body = s.paint(q.Text(s.flow.answers), width)
 		foot[0] = "Enter begin"
@@ -710,10 +728,23 @@ func (s *screen) paint(lines []Line, width int) []string {
 	return out
 }
 
-// wrap breaks a text between words; what is longer than a line is broken anywhere.
+// wrap breaks a text at blanks, and nowhere else, so that commands can be read; what is longer than a line is broken
+// anywhere.
 func wrap(text string, width int) []string {
-	if text == "" {
-		return nil
+	width = max(10, width)
+	var lines []string
+	for part := range strings.Lines(text) {
+		part = strings.TrimSuffix(part, "\n")
+		for ansi.StringWidth(part) > width {
+			fits := ansi.Truncate(part, width+1, "")
+			head := ansi.Truncate(part, width, "")
+			if i := strings.LastIndexByte(fits, ' '); strings.TrimSpace(fits[:max(i, 0)]) != "" {
+				head = fits[:i]
+			}
+			lines = append(lines, strings.TrimRight(head, " "))
+			part = strings.TrimLeft(part[len(head):], " ")
+		}
+		lines = append(lines, part)
 	}
-	return strings.Split(ansi.Wrap(text, max(10, width), " "), "\n")
+	return lines
 }

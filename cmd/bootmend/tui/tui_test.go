@@ -25,6 +25,8 @@ type fake struct {
 	devices []Device
 	did     *Answers
 	fail    error
+	mends   bool // the second try does not fail
+	tries   int
 	block   bool // until the context ends
 	halted  atomic.Bool
 }
@@ -85,14 +87,21 @@ func (f *fake) Passphrase(text string) error {
 	return nil
 }
 
+func (f *fake) Pack(path string) (title, unsigned string, err error) {
+	switch filepath.Base(path) {
+	case "own.yaml":
+		return "Printer driver of 2027", "has no signature", nil
+	case "signed.yaml":
+		return "Printer driver of 2027", "", nil
+	}
+	return "", "", fmt.Errorf("%s:3:5: unknown field", path)
+}
+
 func (f *fake) Rules(_ context.Context, path, key string) (string, error) {
 	if key == "other.pub" {
 		return "", errors.New("signed with another key")
 	}
-	if filepath.Base(path) == "own.yaml" {
-		return "Printer driver of 2027", nil
-	}
-	return "", fmt.Errorf("%s:3:5: unknown field", path)
+	return "Printer driver of 2027", nil
 }
 
 func (f *fake) Packaged() []string { return []string{"CrowdStrike channel file 291 (19 July 2024)"} }
@@ -122,12 +131,13 @@ func (f *fake) Devices(context.Context) ([]Device, error) { return f.devices, ni
 
 func (f *fake) Do(ctx context.Context, a *Answers, update func(Progress)) (*Outcome, error) {
 	f.did = a
+	f.tries++
 	update(Progress{Name: "/dev/sdb", State: "writing", Done: 50 << 20, Total: 200 << 20})
 	if f.block {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	if f.fail != nil {
+	if f.fail != nil && !(f.mends && f.tries > 1) {
 		return nil, f.fail
 	}
 	update(Progress{Name: "/dev/sdb", State: "done"})
@@ -150,7 +160,7 @@ type driver struct {
 func newDriver(t *testing.T, w Work) *driver {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "other.pub", "stick.img", "server.yaml", "Win11.iso"} {
+	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "signed.yaml", "other.pub", "team.pub", "stick.img", "server.yaml", "Win11.iso"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +276,7 @@ func TestSticks(t *testing.T) {
 	d.at("keyfile").see("keys.csv", "exports/").press("keys.csv", "enter").see("214 recovery keys of 210 computers", "line 7").golden("keyfile")
 	d.press("enter").at("protection").golden("protection").press("enter")
 	d.at("passphrase").press("short", "enter").see("too easy to guess").at("passphrase")
-	d.press(" "+good, "enter").see("Strength: strong").press("enter")
+	d.see("Strength: weak").press(" " + good).see("Strength: strong").press("enter")
 	d.at("again").press("something else", "enter").see("do not agree")
 	d.s.input.SetValue("")
 	d.press("short "+good, "enter").at("rules").press("enter")
@@ -318,11 +328,15 @@ func TestSteps(t *testing.T) {
 		"unprotected, yes":           {append(toProtection, "3", "2"), "rules", "Always healed"},
 		"second stick, wrong key":    {append(toProtection, "2", "hello", "enter"), "recipient", "begins with age1"},
 		"second stick":               {append(toProtection, "2", "age1xyz", "enter"), "rules", ""},
-		"bad rule pack":              {append(toRules, "bad.yaml", "enter", "enter"), "ruleskey", "unknown field"},
-		"rule pack":                  {append(toRules, "own.yaml", "enter", "enter"), "ruleskey", "Printer driver of 2027"},
-		"rule pack of others":        {append(toRules, "own.yaml", "enter", "other.pub", "enter"), "ruleskey", "signed with another key"},
+		"bad rule pack":              {append(toRules, "bad.yaml", "enter"), "rules", "bad.yaml:3:5: unknown field"},
+		"rule pack":                  {append(toRules, "own.yaml", "enter"), "rules", "Printer driver of 2027. It has no signature"},
+		"unsigned rule pack, no":     {append(toRules, "own.yaml", "enter", "enter", "enter"), "rules", "> own.yaml"},
+		"unsigned rule pack, yes":    {append(toRules, "own.yaml", "enter", "enter", "2"), "policy", ""},
+		"rule pack of others":        {append(toRules, "signed.yaml", "enter", "enter", "other.pub", "enter"), "ruleskey", "signed with another key"},
+		"signed rule pack":           {append(toRules, "signed.yaml", "enter", "enter", "team.pub", "enter"), "ruleskey", "The signature is right"},
+		"signature not checked":      {append(toRules, "signed.yaml", "enter", "enter", "enter"), "policy", ""},
 		"no such rule pack":          {append(toRules, "none.yaml", "enter"), "rules", "no such file"},
-		"odd passphrase":             {append(toProtection, "enter", "été été été été", "enter"), "passphrase", "not every keyboard"},
+		"odd passphrase":             {append(toProtection, "enter", "été en forêt, déjà vu", "enter"), "passphrase", "not every keyboard"},
 		"output in a missing folder": {append(toRules, "enter", "enter", "enter", "enter", "x/", "enter"), "output", "no such file"},
 		"output exists":              {append(toRules, "enter", "enter", "enter", "enter", "esc"), "failure", ""},
 		"Windows PE":                 {[]string{"2", "2", "Win11.iso", "enter"}, "winpe", "Windows PE 10.0.26100, x64"},
@@ -500,6 +514,43 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// TestLinesFailed has the work fail: the person is told once, stays at the review with all answers, and may begin again.
+func TestLinesFailed(t *testing.T) {
+	full := errors.New("heal.iso: no space left on device")
+	for name, test := range map[string]struct {
+		rest  string
+		tries int
+		mends bool // the second try succeeds
+	}{
+		"left":       {"q\n", 1, false},
+		"input ends": {"", 1, false},
+		"once more":  {"yes\n", 2, true},
+		"gone back":  {"b\nother.img\nyes\n", 2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &fake{fail: full, mends: test.mends}
+			newDriver(t, w) // for its files
+			if err := os.WriteFile("other.img", nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			err := RunLines(t.Context(), strings.NewReader("4\nstick.img\nyes\n"+test.rest), &out, nil, w)
+			var told *Told
+			if failed := errors.As(err, &told) && errors.Is(err, full); failed == test.mends || test.mends && err != nil {
+				t.Errorf("error %v", err)
+			}
+			if n := strings.Count(out.String(), full.Error()); n != 1 || w.tries != test.tries {
+				t.Errorf("told %d times after %d tries:\n%s", n, w.tries, &out)
+			}
+			for _, want := range []string{"make room on the disk", "begin again, or go back"} {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("does not say %q:\n%s", want, &out)
+				}
+			}
+		})
+	}
+}
+
 // TestLogin shows the code while Entra ID waits for the login, which Esc ends.
 func TestLogin(t *testing.T) {
 	w := &fake{}
@@ -516,6 +567,25 @@ func TestLogin(t *testing.T) {
 	for deadline := time.Now().Add(5 * time.Second); !w.halted.Load(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the login goes on")
+		}
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want []string
+	}{
+		{"", nil},
+		{"fits as it is", []string{"fits as it is"}},
+		{"exactly as wide as it can be and more", []string{"exactly as wide as", "it can be and more"}},
+		{"  bootmend build --allow-unsigned-rules", []string{"  bootmend build", "--allow-unsigned-rul", "es"}},
+		{"two\nlines", []string{"two", "lines"}},
+		{"日本語日本語日本語日本語", []string{"日本語日本語日本語日", "本語"}},
+		{"   " + strings.Repeat("x", 20), []string{"   " + strings.Repeat("x", 17), "xxx"}},
+	} {
+		if got := wrap(test.text, 20); !slices.Equal(got, test.want) {
+			t.Errorf("%q becomes %q, want %q", test.text, got, test.want)
 		}
 	}
 }

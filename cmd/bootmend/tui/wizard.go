@@ -282,15 +282,22 @@ func questions(w Work, say func(text string)) []Question {
 		{
 			ID: "passphrase", Title: "Passphrase", Kind: Secret, Needed: protectedBy(ByPassphrase),
 			Help: "Four or five unrelated words are easy to type and hard to guess. It is typed on an English keyboard layout at the machines.",
-			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
-				if err := w.Passphrase(v[0]); err != nil {
-					return "", err
+			Judge: func(text string) Line {
+				line, err := strength(text)
+				if err != nil {
+					return Line{"Strength: weak", Bad}
 				}
-				note, err := strength(v[0])
+				return line
+			},
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				_, err := strength(v[0])
+				if err == nil {
+					err = w.Passphrase(v[0])
+				}
 				if err == nil {
 					a.Passphrase = Passphrase(v[0])
 				}
-				return note, err
+				return "", err
 			},
 		},
 		{
@@ -321,19 +328,44 @@ func questions(w Work, say func(text string)) []Question {
 			Help:   "Always healed: " + strings.Join(w.Packaged(), "; ") + ". Leave this empty if that is what happened.",
 			Preset: func(a *Answers) []string { return []string{a.Rules} },
 			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
-				a.Rules, a.RulesKey, a.RulesTitle = "", "", ""
+				a.Rules, a.RulesKey, a.RulesTitle, a.RulesUnsigned = "", "", "", false
 				if strings.TrimSpace(v[0]) == "" {
 					return "", nil
 				}
 				path, err := existing(v[0])
-				a.Rules = path
-				return "", err
+				if err != nil {
+					return "", err
+				}
+				title, unsigned, err := w.Pack(path)
+				if err != nil {
+					return "", err
+				}
+				a.Rules, a.RulesTitle, a.RulesUnsigned = path, title, unsigned != ""
+				if unsigned != "" {
+					return "Rule pack: " + title + ". It " + unsigned + ".", nil
+				}
+				return "Rule pack: " + title + ". It is signed.", nil
+			},
+		},
+		{
+			ID: "unsigned", Title: "Use a rule pack that nobody signed?", Kind: Choose,
+			Needed: func(a *Answers) bool { return a.Builds() && a.Rules != "" && a.RulesUnsigned },
+			Help:   "Whoever changed it on its way to you decides which files are moved. \"bootmend rules sign\" signs it.",
+			Options: static(
+				Option{Value: "no", Label: "No, choose again", Help: "back to the file"},
+				Option{Value: "yes", Label: "Yes, use it", Help: "I wrote it myself, or have read it", Danger: true},
+			),
+			Take: func(_ context.Context, _ *Answers, v []string) (string, error) {
+				if v[0] != "yes" {
+					return "", errBack
+				}
+				return "", nil
 			},
 		},
 		{
 			ID: "ruleskey", Title: "Who signed the rule pack?", Kind: Path, Patterns: []string{"*.pub"},
-			Needed: func(a *Answers) bool { return a.Builds() && a.Rules != "" },
-			Help:   "The minisign public key (.pub) of those who wrote it. Empty uses the pack without a signature: only if you wrote it yourself.",
+			Needed: func(a *Answers) bool { return a.Builds() && a.Rules != "" && !a.RulesUnsigned },
+			Help:   "The minisign public key (.pub) of those who wrote it. Empty uses the pack without checking the signature.",
 			Preset: func(a *Answers) []string { return []string{a.RulesKey} },
 			Take: func(ctx context.Context, a *Answers, v []string) (string, error) {
 				key := ""
@@ -348,7 +380,10 @@ func questions(w Work, say func(text string)) []Question {
 					return "", err
 				}
 				a.RulesKey, a.RulesTitle = key, title
-				return "Rule pack: " + title, nil
+				if key == "" {
+					return "", nil
+				}
+				return "The signature is right.", nil
 			},
 		},
 		{
@@ -403,6 +438,7 @@ func questions(w Work, say func(text string)) []Question {
 		},
 		{
 			ID: "target", Title: "Where shall it go?", Kind: Choose, Needed: is(GoalUSB),
+			Help: "Both make the same stick.",
 			Options: func(_ context.Context, a *Answers) ([]Option, error) {
 				sticks := Option{Value: "sticks", Label: "Onto sticks now", Help: "several at once; each is read back and compared"}
 				if a.StartsWindowsPE() {
@@ -469,6 +505,7 @@ func questions(w Work, say func(text string)) []Question {
 		{
 			ID: "output", Title: "Which file shall be written?", Kind: Path, New: true, Patterns: []string{"*.img", "*.iso"},
 			Needed: func(a *Answers) bool { return a.Goal == GoalISO || a.Goal == GoalUSB && !a.ToDevices },
+			Help:   "A name, or a path. It appears there whole, or not at all.",
 			Preset: func(a *Answers) []string {
 				if a.Goal == GoalISO {
 					return []string{or(a.Output, "heal.iso")}
@@ -635,20 +672,20 @@ func plural(n int, what string) string {
 }
 
 // strength judges a passphrase by its length, the one property that helps for certain.
-func strength(p string) (string, error) {
+func strength(p string) (Line, error) {
 	distinct := map[rune]bool{}
 	for _, r := range p {
 		distinct[r] = true
 	}
 	switch n := len([]rune(p)); {
 	case n < 12 || len(distinct) < 6:
-		return "", errors.New("too easy to guess: use at least 12 characters, better four or five words")
+		return Line{}, errors.New("too easy to guess: use at least 12 characters, better four or five words")
 	case n < 16:
-		return "Strength: fair. Four or five words would be strong.", nil
+		return Line{"Strength: fair; four or five words would be strong", Plain}, nil
 	case n < 20:
-		return "Strength: good.", nil
+		return Line{"Strength: good", Good}, nil
 	}
-	return "Strength: strong.", nil
+	return Line{"Strength: strong", Good}, nil
 }
 
 // review says in plain words what is about to happen.

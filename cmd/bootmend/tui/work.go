@@ -21,6 +21,9 @@ type Work interface {
 	WinPE(path string) (description string, err error)
 	// Control reads the file of a control server and gives its address.
 	Control(path string) (address string, err error)
+	// Pack reads a rule pack, whoever wrote it, and gives its title and what is wrong with its signature; unsigned is
+	// empty where there is one that a public key can prove.
+	Pack(path string) (title, unsigned string, err error)
 	// Rules checks a rule pack, and its signature where key names a public key, and gives its title.
 	Rules(ctx context.Context, path, key string) (title string, err error)
 	// Packaged are the titles of the incidents that media heal by themselves.
