@@ -120,7 +120,7 @@ func (m *terminal) screen() string {
 }
 
 // patience is for a machine that has much else to do.
-const patience = 30 * time.Second
+const patience = 120 * time.Second
 
 func (m *terminal) same(want string) (screen string) {
 	m.t.Helper()

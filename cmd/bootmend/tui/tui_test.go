@@ -137,7 +137,7 @@ func (f *fake) Do(ctx context.Context, a *Answers, update func(Progress)) (*Outc
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	if f.fail != nil && !(f.mends && f.tries > 1) {
+	if f.fail != nil && (!f.mends || f.tries == 1) {
 		return nil, f.fail
 	}
 	update(Progress{Name: "/dev/sdb", State: "done"})
