@@ -129,3 +129,42 @@ func hivex(t *testing.T, store, loader string) {
 		t.Errorf("hivexget: %v: %s", err, out)
 	}
 }
+
+// TestTooLarge refuses a WIM that no file of media can hold, whatever the media, and says what to do.
+func TestTooLarge(t *testing.T) {
+	dir := t.TempDir()
+	wim := filepath.Join(dir, "sources/boot.wim")
+	if err := os.MkdirAll(filepath.Dir(wim), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	capture(t, wim, append([]string{"Windows/System32/winload.efi"}, full...))
+	for _, file := range []string{"boot/boot.sdi", "efi/boot/bootx64.efi", "efi/microsoft/boot/efisys.bin"} {
+		write(t, filepath.Join(dir, file))
+	}
+	build := func(size int64) error {
+		if err := os.Truncate(wim, size); err != nil { // sparse: more than the header tells of lies behind it
+			t.Fatal(err)
+		}
+		s, err := Open(dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+		_, stick := s.StickFiles(t.Context(), 1, []byte("MZ"), when)
+		_, disc := s.DiscFiles(t.Context(), 1, []byte("MZ"), when)
+		_, network := s.NetworkFiles(t.Context(), 1, []byte("MZ"), when)
+		if (stick == nil) != (disc == nil) || (stick == nil) != (network == nil) {
+			t.Errorf("stick %v, disc %v, network %v", stick, disc, network)
+		}
+		return stick
+	}
+	if err := build(maxFile - 1<<20); err != nil {
+		t.Errorf("a WIM just below the limit: %v", err)
+	}
+	for _, size := range []int64{maxFile - 100, maxFile + 1, 5 << 30} {
+		err := build(size)
+		if err == nil || !strings.Contains(err.Error(), "(4 GiB)") || !strings.Contains(err.Error(), "cannot be split") || !strings.Contains(err.Error(), "dism /export-image") {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}

@@ -90,6 +90,9 @@ func runWinPEInfo(w io.Writer, path, media string, asJSON bool) error {
 			row("  Usable", "no: %s", i.Problem)
 		}
 	}
+	if status.Use > 0 {
+		row("Media", "are made of image %d", status.Use)
+	}
 	for _, note := range status.Notes {
 		row("Note", "%s", note)
 	}
