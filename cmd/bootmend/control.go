@@ -43,10 +43,13 @@ type controlOptions struct {
 	identities     []string
 	listen         string
 	address        string
-	state          string
+	store          controlStore
 	approve        bool
 	haltAfter      int
+	haltAfterSet   bool // otherwise what the database has holds
 	rings          string
+	keysPerHour    int
+	space          byteSize
 	cert, certKey  string
 }
 
@@ -57,10 +60,13 @@ func (o *controlOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key that opens the vault (may be repeated)")
 	f.StringVar(&o.listen, "listen", ":8443", "address and port to answer on")
 	f.StringVar(&o.address, "address", "", "name or address by which machines reach this computer (default: its only address)")
-	f.StringVar(&o.state, "state", "bootmend-control", "folder for the certificate, the logs of the machines and who got which key")
+	o.store.AddFlags(f)
 	f.BoolVar(&o.approve, "approve", false, "give a machine keys only after a person has approved it on the page")
-	f.IntVar(&o.haltAfter, "halt-after", 0, "heal no further machine after so many were not healed (default: no limit)")
-	f.StringVar(&o.rings, "rings", "", "file that says in which order machines are healed, see below")
+	f.IntVar(&o.haltAfter, "halt-after", 0, "heal no further machine after so many were not healed; 0 is no limit (default: as it was set last)")
+	f.StringVar(&o.rings, "rings", "", "file that says in which order machines are healed, see below, or none (default: as it was set last)")
+	f.IntVar(&o.keysPerHour, "keys-per-hour", 5000, "how many keys all machines together may ask for within an hour; 0 is no limit")
+	o.space = 4 << 30
+	f.Var(&o.space, "space", "how much is kept of logs and records; further ones are refused (default 4GiB)")
 	f.StringVar(&o.cert, "tls-cert", "", "certificate to use instead of one of its own (PEM)")
 	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
 }
@@ -84,12 +90,24 @@ a machine from the network, can ask for keys one by one: --approve has a person 
 A page, https://HOST:8443/, shows the machines; it is signed in to with the token that is printed at the
 start; a browser warns of a certificate that the server made itself, so compare the fingerprint that is
 printed, too. There people approve machines, type keys from their desk, and pause everything. /metrics,
-/machines.csv and /machines.json take the token as a bearer token. The logs in the folder's "reports" are
-read by "bootmend report". The keys are in memory only.
+/machines.csv, /machines.json, /audit.jsonl and /logs.jsonl take the token as a bearer token. The keys are
+in memory only; all else is in the folder's bootmend.db, and "bootmend control export" takes the logs and
+the audit out of it.
+
+A machine may ask for 16 keys in a run and 64 within an hour, an address (with IPv6 a /64 network) for 500,
+all together for --keys-per-hour. Further ones wait until somebody approves them, or until the hour is over.
+
+With --db postgres://USER@HOST/NAME the machines, the audit, the logs and the rings are in a PostgreSQL
+database that any number of servers share: what one decides holds for all at once, and so do the limits. The
+password is best in a file for --db-file, in PGPASSWORD or in ~/.pgpass, since other users of this computer
+can see a command line. Each server has its own page, keys and sign-in token. While the database does not
+answer, no key is given and no log is taken, and machines ask again. For servers that the same media find
+under one name, copy "token" and "certificate.pem" of the first one's folder to the others.
 
 With --rings FILE machines are healed in stages. A machine belongs to the first ring that it fits, by its
 serial number or UUID or by chance; it is sent on to Windows as it is until its ring is open. The next ring
-opens when at least "least" machines of the open one are done and "open_at" percent of them went well:
+opens when at least "least" machines of the open one are done and "open_at" percent of them went well. The
+rings stay in the database, also without --rings, until other ones are given or "--rings none":
 
   rings:
     - {name: pilot, machines: [PF2A*, "5CD1234XYZ"], dry_run: true}
@@ -103,13 +121,16 @@ Stop it with Ctrl-C; machines that wait go on asking.
 		Example: `  bootmend control --keys BitLockerKeys.csv
   bootmend control --keys keys.age --approve --halt-after 3
   bootmend control --keys keys.csv --rings rings.yaml --halt-after 3
+  bootmend control --keys keys.csv --db-file database-address --state site-a
   bootmend control --address boot.example.com --listen :443 --tls-cert cert.pem --tls-key key.pem`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.haltAfterSet = cmd.Flags().Changed("halt-after")
 			return runControl(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts)
 		},
 	}
 	opts.AddFlags(cmd.Flags())
+	cmd.AddCommand(newControlExportCommand())
 	return cmd
 }
 
@@ -123,12 +144,19 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	if opts.haltAfter < 0 {
 		return usagef("control: --halt-after is a number of machines")
 	}
+	if opts.keysPerHour < 0 {
+		return usagef("control: --keys-per-hour is a number of keys")
+	}
 	list, err := opts.readKeys(ctx, messages)
 	if err != nil {
 		return err
 	}
 	var rollout *control.Rollout
-	if opts.rings != "" {
+	switch opts.rings {
+	case "":
+	case "none":
+		rollout = control.NoRollout()
+	default:
 		data, err := os.ReadFile(opts.rings)
 		if err != nil {
 			return err
@@ -137,27 +165,26 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 			return fmt.Errorf("%s: %w", opts.rings, err)
 		}
 	}
-	store, err := control.OpenStore(opts.state)
-	if err != nil {
+	var haltAfter *int
+	if opts.haltAfterSet {
+		haltAfter = &opts.haltAfter
+	}
+	if err := os.MkdirAll(opts.store.state, 0o700); err != nil {
 		return withHint(fmt.Errorf("state folder: %w", err), "name a folder that you may write to with --state")
 	}
-	defer func() { _ = store.Close() }() // each line is on the disk already
 	certificate, err := opts.certificate()
 	if err != nil {
 		return err
 	}
-	token, err := keptSecret(filepath.Join(opts.state, "token"))
+	token, err := keptSecret(filepath.Join(opts.store.state, "token"))
 	if err != nil {
 		return err
 	}
-	lines := &lineWriter{w: out}
-	signIn := control.NewSecret()
-	server, err := control.New(control.Options{
-		Keys: list, Token: token, SignIn: signIn, Approve: opts.approve, HaltAfter: opts.haltAfter, Rollout: rollout, Store: store, Printf: lines.printf,
-	})
+	db, err := opts.store.open(ctx, messages)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = db.Close() }() // what was accepted is on the disk already
 	listener, err := net.Listen("tcp", opts.listen)
 	if err != nil {
 		return withHint(err, "choose another port with --listen")
@@ -167,9 +194,19 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 		_ = listener.Close()
 		return err
 	}
+	lines := &lineWriter{w: out}
+	signIn := control.NewSecret()
+	server, err := control.New(ctx, control.Options{
+		Keys: list, Token: token, SignIn: signIn, Name: url, Approve: opts.approve, HaltAfter: haltAfter, Rollout: rollout,
+		KeysPerHour: opts.keysPerHour, Space: int64(opts.space), DB: db, Printf: lines.printf,
+	})
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
 	sum := sha256.Sum256(certificate.Certificate[0])
 	section := config.Server{URL: url, Fingerprint: hex.EncodeToString(sum[:]), Token: string(token)}
-	file := filepath.Join(opts.state, "server.yaml")
+	file := filepath.Join(opts.store.state, "server.yaml")
 	if err := writeServerFile(file, section); err != nil {
 		_ = listener.Close()
 		return err
@@ -266,7 +303,7 @@ func (o *controlOptions) certificate() (tls.Certificate, error) {
 	if o.cert != "" {
 		return tls.LoadX509KeyPair(o.cert, o.certKey)
 	}
-	path := filepath.Join(o.state, "certificate.pem") // with its key: one file is there or not
+	path := filepath.Join(o.store.state, "certificate.pem") // with its key: one file is there or not
 	if _, err := os.Stat(path); err == nil {
 		return tls.LoadX509KeyPair(path, path)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -38,10 +39,23 @@ func (n *network) control(keys string, args ...string) *control {
 
 func (c *control) serverFile() string { return filepath.Join(c.state, "server.yaml") }
 
+// export takes what the server has out of its database, into a folder.
+func (c *control) export() (folder string) {
+	c.t.Helper()
+	bootmend, err := program()
+	check(c.t, err)
+	folder = filepath.Join(c.t.TempDir(), "export")
+	out, err := exec.Command(bootmend, "control", "export", "--state", c.state, "-o", folder).CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("control export: %v: %s", err, out)
+	}
+	return folder
+}
+
 // reports are the logs that the server has.
 func (c *control) reports() (logs [][]byte) {
 	c.t.Helper()
-	files, err := filepath.Glob(filepath.Join(c.state, "reports", "*.jsonl"))
+	files, err := filepath.Glob(filepath.Join(c.export(), "reports", "*.jsonl"))
 	check(c.t, err)
 	for _, file := range files {
 		data, err := os.ReadFile(file)
@@ -97,7 +111,7 @@ func TestControl(t *testing.T) {
 	}
 	examine(t, disk, true)
 	server.handedIn(remediate.OutcomeHealed)
-	audit, err := os.ReadFile(filepath.Join(server.state, "audit.jsonl"))
+	audit, err := os.ReadFile(filepath.Join(server.export(), "audit.jsonl"))
 	check(t, err)
 	if !strings.Contains(strings.ToUpper(string(audit)), strings.ToUpper(disk.KeyID)) || !strings.Contains(string(audit), `"given"`) {
 		t.Errorf("the key is not written down: %s", audit)

@@ -2,16 +2,19 @@
 // are to be healed, and takes their logs; a page lets people watch, approve machines and type keys from their desk.
 //
 // What the machines say is in package fleet. [New] makes a server, [Server.Handler] is all of it. Keys are kept in memory
-// and nowhere else. Logs are files of the state folder ([Store]), the same as on a stick, so that "bootmend report" reads
-// them; a log that a machine was told is kept is on the disk.
+// and nowhere else. All that must outlast a server, or that several servers share, is in the database of package store:
+// each request is one transaction there, and is answered when that is on the disk.
 package control
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +22,7 @@ import (
 
 	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
@@ -29,13 +33,21 @@ type Options struct {
 	// Token is on the media of this server; SignIn lets people in.
 	Token  fleet.Token
 	SignIn fleet.Token
+	// Name is the address of this server, for those who look at another one that shares its database.
+	Name string
 	// Approve has each machine wait for a person before it gets keys.
 	Approve bool
-	// HaltAfter is how many machines may fail before no other one is healed; 0 is no limit.
-	HaltAfter int
-	// Rollout heals machines in rings; nil heals all.
+	// HaltAfter is how many machines may fail before no other one is healed; 0 is no limit. It goes into the database, for
+	// all servers; nil takes what is there.
+	HaltAfter *int
+	// Rollout heals machines in rings; [NoRollout] heals all. It goes into the database, too; nil takes what is there.
 	Rollout *Rollout
-	Store   *Store
+	// KeysPerHour is how many different keys machines may ask for within an hour, all servers together; more wait for a
+	// person, or for the hour to go on. 0 is no limit.
+	KeysPerHour int
+	// Space is how many bytes of logs and records are kept; 0 is no limit.
+	Space int64
+	DB    *store.DB
 	// Printf tells the person at the terminal; it may be nil.
 	Printf func(format string, args ...any)
 }
@@ -45,49 +57,31 @@ type Server struct {
 	options    Options
 	keys       map[bitlocker.GUID]bitlocker.RecoveryPassword
 	challenges *challenges
-	limits     limits
 	now        func() time.Time
 	sessions   sessions
 
-	mu       sync.Mutex
-	machines map[string]*machine // by what a machine is known by
-	runs     map[string]*machine // by run
-	state    state
-	counts   counts
-	changed  chan struct{} // closed and replaced at each change
+	mu      sync.Mutex
+	typed   map[question]bitlocker.RecoveryPassword
+	counts  counts
+	space   space
+	rollout *Rollout      // what the database had last
+	down    bool          // the database did not answer last
+	told    time.Time     // when the person was last told that the space is used up
+	tidied  time.Time     // when old limits were last removed
+	changed chan struct{} // closed and replaced at each change
 }
 
-// counts are for the metrics.
+// question is a key that a machine asks for in a run.
+type question struct {
+	run       string
+	protector bitlocker.GUID
+}
+
+// counts are for the metrics: what this server has done since it was started.
 type counts struct{ given, limited, refused, reports int }
 
-// machine is one computer, in its last run.
-type machine struct {
-	identity remediate.Identity
-	run      string
-	address  string
-	version  string
-	decision fleet.Decision
-	step     string
-	outcome  remediate.Outcome
-	message  string
-	seen     time.Time
-	ring     int
-	failed   bool // counts for HaltAfter
-	wants    []*want
-}
-
-// want is a volume that waits for a key, or has got it.
-type want struct {
-	protector bitlocker.GUID
-	volume    string
-	given     bool
-	approved  bool // by a person, for this volume in this run
-	limited   bool
-	typed     *bitlocker.RecoveryPassword
-}
-
-// New makes a server, with the machines of which the store has logs.
-func New(o Options) (*Server, error) {
+// New makes a server.
+func New(ctx context.Context, o Options) (*Server, error) {
 	if o.Keys == nil {
 		o.Keys = &keys.List{}
 	}
@@ -96,7 +90,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		options: o, challenges: newChallenges(), now: time.Now, sessions: newSessions(),
-		machines: map[string]*machine{}, runs: map[string]*machine{}, changed: make(chan struct{}),
+		typed: map[question]bitlocker.RecoveryPassword{}, changed: make(chan struct{}),
 		keys: make(map[bitlocker.GUID]bitlocker.RecoveryPassword, len(o.Keys.Entries)),
 	}
 	for _, e := range o.Keys.Entries {
@@ -104,15 +98,53 @@ func New(o Options) (*Server, error) {
 			s.keys[e.ID] = e.Password
 		}
 	}
-	if err := s.load(); err != nil {
-		return nil, err
-	}
-	return s, o.Store.each(func(run string, log []byte) {
-		m := s.remember(run, log)
-		if m != nil && m.seen.After(s.state.Since) {
-			m.failed = m.outcome == remediate.OutcomeFailed || m.outcome == remediate.OutcomeNeedsPerson
+	return s, s.settle(ctx)
+}
+
+// settle writes what the person has decided for all servers into the database, and tells what holds.
+func (s *Server) settle(ctx context.Context) error {
+	var f store.Fleet
+	err := s.options.DB.Do(ctx, func(tx *store.Tx) (err error) {
+		if f, err = tx.LockFleet(); err != nil {
+			return err
 		}
+		was := f
+		if r := s.options.Rollout; r != nil && r.text != f.Rings {
+			if f.Rings = r.text; r.index(f.Open) < 0 {
+				f.Open = ""
+			}
+			if err := tx.Audit(s.event("rings changed", nil, nil, "")); err != nil {
+				return err
+			}
+		}
+		if n := s.options.HaltAfter; n != nil && *n != f.HaltAfter {
+			f.HaltAfter = *n
+			if err := tx.Audit(s.event(fmt.Sprintf("halt after %d", *n), nil, nil, "")); err != nil {
+				return err
+			}
+		}
+		if f == was {
+			return nil
+		}
+		return tx.SetFleet(f)
 	})
+	if err != nil {
+		return err
+	}
+	r, err := s.rolloutOf(f)
+	if err != nil {
+		return err
+	}
+	if len(r.Rings) > 0 {
+		s.options.Printf("machines are healed in %d rings, up to %q now", len(r.Rings), r.Rings[max(0, r.index(f.Open))].Name)
+	}
+	if f.HaltAfter > 0 {
+		s.options.Printf("no further machine is healed after %d were not healed", f.HaltAfter)
+	}
+	if f.Halted != "" {
+		s.options.Printf("%s: no machine is healed until somebody resumes", f.Halted)
+	}
+	return nil
 }
 
 // Handler answers machines and people.
@@ -136,10 +168,49 @@ func (s *Server) HTTPServer() *http.Server {
 	}
 }
 
-// change lets everybody know who watches. mu is held.
-func (s *Server) change() {
-	close(s.changed)
-	s.changed = make(chan struct{})
+// patience is how long a request waits for the database: less than a machine waits for the answer.
+const patience = 10 * time.Second
+
+// do writes, and lets everybody know who watches.
+func (s *Server) do(ctx context.Context, fn func(*store.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := s.options.DB.Do(ctx, fn)
+	s.reached(err)
+	if err == nil {
+		s.mu.Lock()
+		close(s.changed)
+		s.changed = make(chan struct{})
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// view reads.
+func (s *Server) view(ctx context.Context, fn func(*store.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := s.options.DB.View(ctx, fn)
+	s.reached(err)
+	return err
+}
+
+// reached tells the person when the database is gone and when it is back, but not each time.
+func (s *Server) reached(err error) {
+	gone := errors.Is(err, store.ErrDatabase)
+	if gone && errors.Is(err, context.Canceled) {
+		return // it was the machine that has gone
+	}
+	s.mu.Lock()
+	was := s.down
+	s.down = gone
+	s.mu.Unlock()
+	switch {
+	case gone && !was:
+		s.options.Printf("error: %v: machines are told to ask again", err)
+	case was && !gone:
+		s.options.Printf("the database answers again")
+	}
 }
 
 // knownBy is what tells a machine from others: its serial number, or what else it has. A machine may say anything here,
@@ -155,244 +226,405 @@ func clip(s string) string {
 	return strings.ToValidUTF8(remediate.Printable(s[:min(len(s), maxText)]), "")
 }
 
-// maxMachines bounds what is remembered: a flood with the token must not fill the memory.
-const maxMachines = 50_000
+func clipped(m remediate.Identity) remediate.Identity {
+	return remediate.Identity{Serial: clip(m.Serial), UUID: clip(m.UUID), Model: clip(m.Model), ComputerName: clip(m.ComputerName)}
+}
 
-// begin finds or makes the machine of a run. mu is held.
-func (s *Server) begin(run string, identity remediate.Identity) (*machine, error) {
+// visit is one request of a machine, in its transaction.
+type visit struct {
+	s       *Server
+	tx      *store.Tx
+	from    string
+	m       *store.Machine
+	fleet   store.Fleet
+	rollout *Rollout
+	over    string // a run of the machine that is over now
+}
+
+// begin finds or makes the machine of a run. The caller puts it back.
+func (s *Server) begin(tx *store.Tx, run string, identity remediate.Identity, from string) (v *visit, err error) {
 	if !validRun(run) {
 		return nil, errBadRequest
 	}
-	identity = remediate.Identity{Serial: clip(identity.Serial), UUID: clip(identity.UUID), Model: clip(identity.Model), ComputerName: clip(identity.ComputerName)}
+	v = &visit{s: s, tx: tx, from: from}
+	identity = clipped(identity)
 	id := knownBy(identity, run)
-	if m := s.runs[run]; m != nil && knownBy(m.identity, m.run) != id {
+	if v.m, err = tx.MachineOfRun(run); err != nil {
+		return nil, err
+	}
+	if v.m != nil && v.m.ID != id {
 		return nil, errBadRequest // a run is of one machine
 	}
-	m := s.machines[id]
-	if m == nil {
-		if len(s.machines) >= maxMachines {
-			return nil, errFull
+	if v.m == nil {
+		if v.m, err = tx.Machine(id); err != nil {
+			return nil, err
 		}
-		m = &machine{}
-		s.machines[id] = m
 	}
-	if m.run != run {
-		delete(s.runs, m.run)
-		*m = machine{run: run, failed: m.failed}
-		s.runs[run] = m
+	if v.m == nil {
+		v.m = &store.Machine{ID: id, Run: run}
+		if err := v.charge(spaceOfMachine); err != nil {
+			return nil, err
+		}
 	}
-	m.identity, m.seen = identity, s.now()
-	if s.options.Rollout != nil {
-		m.ring = s.options.Rollout.of(identity, id)
+	if v.m.Run != run {
+		if err := tx.DropWants(v.m.Run); err != nil {
+			return nil, err
+		}
+		v.over = v.m.Run
+		*v.m = store.Machine{ID: id, Run: run, FailedIn: v.m.FailedIn, Space: v.m.Space}
 	}
-	return m, nil
+	if v.fleet, err = tx.Fleet(); err != nil {
+		return nil, err
+	}
+	if v.rollout, err = s.rolloutOf(v.fleet); err != nil {
+		return nil, err
+	}
+	v.m.Identity, v.m.Seen, v.m.Server = identity, s.now(), s.options.Name
+	v.m.Ring = v.rollout.ring(v.rollout.of(identity, id))
+	return v, nil
 }
 
-// hello decides what a machine is to do.
-func (s *Server) hello(from string, q fleet.Hello) (fleet.Welcome, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m, err := s.begin(q.Run, q.Machine)
-	if err != nil {
-		return fleet.Welcome{}, err
-	}
-	defer s.change()
-	m.address, m.version, m.step = from, clip(q.Version), "started"
-	answer := s.decide(m)
-	s.options.Printf("%s has started (%s)", m.name(), from)
-	return answer, nil
-}
-
-// decide says what a machine is to do in this run. mu is held.
-func (s *Server) decide(m *machine) fleet.Welcome {
+// decide says what a machine is to do in this run.
+func (v *visit) decide() fleet.Welcome {
 	answer := fleet.Welcome{Decision: fleet.Heal}
 	switch {
-	case s.state.Halted != "":
-		answer = fleet.Welcome{Decision: fleet.Leave, Reason: s.state.Halted}
-	case s.options.Rollout != nil:
-		answer = s.options.Rollout.decide(m.ring, s.state.Open)
+	case v.fleet.Halted != "":
+		answer = fleet.Welcome{Decision: fleet.Leave, Reason: v.fleet.Halted}
+	case len(v.rollout.Rings) > 0:
+		answer = v.rollout.decide(v.rollout.index(v.m.Ring), max(0, v.rollout.index(v.fleet.Open)))
 	}
-	m.decision = answer.Decision
+	v.m.Decision = string(answer.Decision)
 	return answer
 }
 
+// hello decides what a machine is to do.
+func (s *Server) hello(ctx context.Context, from string, q fleet.Hello) (answer fleet.Welcome, err error) {
+	var v *visit
+	err = s.do(ctx, func(tx *store.Tx) error {
+		if v, err = s.begin(tx, q.Run, q.Machine, from); err != nil {
+			return err
+		}
+		v.m.Address, v.m.Version, v.m.Step = from, clip(q.Version), "started"
+		answer = v.decide()
+		return tx.PutMachine(v.m)
+	})
+	if err != nil {
+		return fleet.Welcome{}, err
+	}
+	s.forget(v)
+	s.options.Printf("%s has started (%s)", name(v.m), from)
+	return answer, nil
+}
+
+// forget wipes the keys that were typed for a run that is over.
+func (s *Server) forget(v *visit) {
+	if v.over == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for q := range s.typed {
+		if q.run == v.over {
+			delete(s.typed, q)
+		}
+	}
+}
+
 // name is what a person knows a machine by.
-func (m *machine) name() string { return cmp.Or(m.identity.ComputerName, knownBy(m.identity, m.run)) }
+func name(m *store.Machine) string { return cmp.Or(m.Identity.ComputerName, m.ID) }
 
 // key gives a key, or has the machine wait. What must not be given looks to the machine like what nobody has.
-func (s *Server) key(from string, q fleet.KeyRequest) (fleet.KeyAnswer, error) {
+func (s *Server) key(ctx context.Context, from string, q fleet.KeyRequest) (fleet.KeyAnswer, error) {
 	protector, err := bitlocker.ParseGUID(q.Protector)
 	if err != nil {
 		return fleet.KeyAnswer{}, errBadRequest
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m, err := s.begin(q.Run, q.Machine)
+	var v *visit
+	var outcome asked
+	err = s.do(ctx, func(tx *store.Tx) (err error) {
+		if v, err = s.begin(tx, q.Run, q.Machine, from); err != nil {
+			return err
+		}
+		if outcome, err = v.ask(protector, clip(q.Volume)); err != nil {
+			return err
+		}
+		return tx.PutMachine(v.m)
+	})
 	if err != nil {
 		return fleet.KeyAnswer{}, err
 	}
-	if m.decision == "" { // this server has not been greeted: it was started anew, or somebody skips the question
-		s.decide(m)
+	s.forget(v)
+	s.mu.Lock()
+	if outcome.limited {
+		s.counts.limited++
 	}
-	w := m.want(protector)
-	if w == nil {
-		w = &want{protector: protector, volume: clip(q.Volume)}
-		// Each further key that is asked for counts: who has the token must not get at all of them by asking.
-		if w.limited = len(m.wants) >= maxWants || !s.limits.allow(from, s.now()); w.limited {
-			s.counts.limited++
-			s.options.Printf("%s (%s) asks for more keys than a machine has: it gets none", m.name(), from)
-			if len(m.wants) >= maxWants {
-				return fleet.KeyAnswer{State: fleet.Wait}, s.options.Store.Audit(s.event("limited", m, w, from))
-			}
-		}
-		m.wants = append(m.wants, w)
-		if err := s.options.Store.Audit(s.event("asked", m, w, from)); err != nil {
-			return fleet.KeyAnswer{}, err
-		}
-		s.change()
+	if outcome.first {
+		s.counts.given++
 	}
-	m.step = "waits for a key"
-	password, found := s.keys[protector]
-	switch {
-	case w.typed != nil:
-		password = *w.typed
-	case (w.limited || s.options.Approve) && !w.approved || s.state.Halted != "" || m.decision == fleet.Leave || !found:
+	s.mu.Unlock()
+	if outcome.limited {
+		s.options.Printf("%s (%s) asks for more keys than a machine has, or many machines ask: it gets none", name(v.m), from)
+	}
+	if outcome.first {
+		s.options.Printf("%s has got the key %s", name(v.m), protector)
+	}
+	if outcome.key == nil {
 		return fleet.KeyAnswer{State: fleet.Wait}, nil
 	}
-	// Before it is given: no key leaves without a line.
-	if err := s.options.Store.Audit(s.event("given", m, w, from)); err != nil {
-		return fleet.KeyAnswer{}, err
-	}
-	if !w.given {
-		s.counts.given++
-		s.options.Printf("%s has got the key %s", m.name(), protector)
-	}
-	w.given, m.step = true, "unlocks"
-	s.change()
-	return fleet.KeyAnswer{State: fleet.Given, Key: password.Reveal()}, nil
+	return fleet.KeyAnswer{State: fleet.Given, Key: outcome.key.Reveal()}, nil
 }
 
-// maxWants is how many different keys a machine may ask for: volumes times their recovery passwords.
-const maxWants = 16
-
-func (m *machine) want(protector bitlocker.GUID) *want {
-	i := slices.IndexFunc(m.wants, func(w *want) bool { return w.protector == protector })
-	if i < 0 {
-		return nil
-	}
-	return m.wants[i]
+// asked is what came of a question for a key.
+type asked struct {
+	key     *bitlocker.RecoveryPassword // nil: the machine waits
+	first   bool                        // it was not given before in this run
+	limited bool                        // by this question
 }
 
-// event is a line of the audit file.
-func (s *Server) event(what string, m *machine, w *want, from string) Event {
-	e := Event{Time: s.now().UTC(), Event: what, Address: from}
+// ask answers a question for a key.
+func (v *visit) ask(protector bitlocker.GUID, volume string) (result asked, err error) {
+	if v.m.Decision == "" { // no server has greeted it: somebody skips the question
+		v.decide()
+	}
+	wants, err := v.tx.Wants(v.m.Run)
+	if err != nil {
+		return result, err
+	}
+	w := store.Want{Protector: protector.String(), Volume: volume}
+	i := slices.IndexFunc(wants, func(other store.Want) bool { return other.Protector == w.Protector })
+	fresh := i < 0
+	if fresh {
+		// Each further key that is asked for counts: who has the token must not get at all of them by asking.
+		if err := v.charge(spaceOfQuestion); err != nil {
+			return result, err
+		}
+		if len(wants) >= maxWants {
+			return asked{limited: true}, v.audit("limited", &w)
+		}
+		wants, i = append(wants, w), len(wants)
+	}
+	at := &wants[i]
+	before := *at
+	v.s.mu.Lock()
+	typed, isTyped := v.s.typed[question{v.m.Run, protector}]
+	v.s.mu.Unlock()
+	password, found := v.s.keys[protector]
+	if isTyped {
+		password = typed
+	}
+	if fresh || at.Limited && found && !isTyped && !at.Approved {
+		room, err := v.takeKey()
+		if err != nil {
+			return result, err
+		}
+		at.Limited = !room
+	}
+	if fresh {
+		what := "asked"
+		if result.limited = at.Limited; at.Limited {
+			what = "limited"
+		}
+		if err := v.audit(what, at); err != nil {
+			return result, err
+		}
+	}
+	held := (at.Limited || v.s.options.Approve) && !at.Approved || v.fleet.Halted != "" || v.m.Decision == string(fleet.Leave) || !found
+	if v.m.Step = "waits for a key"; isTyped || !held {
+		// Before it is given: no key leaves without a line.
+		if err := v.audit("given", at); err != nil {
+			return result, err
+		}
+		result.key, result.first = &password, !at.Given
+		at.Given, v.m.Step = true, "unlocks"
+	}
+	v.m.Waiting = slices.ContainsFunc(wants, func(w store.Want) bool { return !w.Given })
+	if fresh || *at != before {
+		return result, v.tx.PutWant(v.m.Run, *at)
+	}
+	return result, nil
+}
+
+// audit writes a line of this machine.
+func (v *visit) audit(what string, w *store.Want) error {
+	return v.tx.Audit(v.s.event(what, v.m, w, v.from))
+}
+
+// event is a line of the audit.
+func (s *Server) event(what string, m *store.Machine, w *store.Want, from string) store.Event {
+	e := store.Event{Time: s.now().UTC(), Event: what, Address: from, Server: s.options.Name}
 	if m != nil {
-		e.Run, e.Machine = m.run, m.identity
+		e.Run, e.Machine = m.Run, m.Identity
 	}
 	if w != nil {
-		e.KeyID, e.Volume = w.protector.String(), w.volume
+		e.KeyID, e.Volume = w.Protector, w.Volume
 	}
 	return e
 }
 
-func (s *Server) step(from string, q fleet.Step) (struct{}, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.runs[q.Run]
-	if m == nil {
-		return struct{}{}, errBadRequest
-	}
-	m.step, m.seen, m.address = clip(q.Step), s.now(), from
-	s.change()
-	return struct{}{}, nil
+func (s *Server) step(ctx context.Context, from string, q fleet.Step) (struct{}, error) {
+	return struct{}{}, s.do(ctx, func(tx *store.Tx) error {
+		known, err := tx.Step(q.Run, clip(q.Step), from, s.options.Name, s.now())
+		if err == nil && !known {
+			err = errBadRequest
+		}
+		return err
+	})
 }
 
-// report keeps a log. The machine is told so only when it is on the disk.
-func (s *Server) report(run string, log []byte) error {
-	if err := s.options.Store.save(run, log); err != nil {
+// report keeps a log. The machine is told so only when it is on the disk. It may come twice, and with more in it.
+func (s *Server) report(ctx context.Context, from, run string, log []byte) error {
+	if !validLog(run, log) {
+		return errBadRequest
+	}
+	said := readLog(log)
+	var v *visit
+	var lines []string
+	err := s.do(ctx, func(tx *store.Tx) (err error) {
+		v, lines = nil, nil
+		size, err := tx.ReportSize(run)
+		if err != nil || size >= int64(len(log)) {
+			return err
+		}
+		if v, err = s.reports(tx, run, said, from); err != nil {
+			return err
+		}
+		if err := v.charge(int64(len(log)) - size); err != nil {
+			return err
+		}
+		if err := tx.PutReport(store.Report{Run: run, Log: log}, s.now()); err != nil {
+			return err
+		}
+		if v.m.Run != run {
+			return tx.PutMachine(v.m)
+		}
+		if said.identity.ComputerName != "" {
+			v.m.Identity.ComputerName = clip(said.identity.ComputerName)
+		}
+		if said.outcome == "" {
+			return tx.PutMachine(v.m)
+		}
+		v.m.Outcome, v.m.Message, v.m.Step, v.m.Waiting = said.outcome, said.message, "done", false
+		lines, err = v.done()
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	s.counts.reports++
 	s.mu.Unlock()
-	m := s.remember(run, log)
-	if m == nil {
-		return nil
+	if v != nil {
+		s.forget(v)
+		s.options.Printf("%s: %s", name(v.m), cmp.Or(said.message, string(said.outcome), "an unfinished log"))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer s.change()
-	s.options.Printf("%s: %s", m.name(), cmp.Or(m.message, string(m.outcome)))
-	if err := s.advance(); err != nil {
-		return err
+	for _, line := range lines {
+		s.options.Printf("%s", line)
 	}
-	if m.outcome != remediate.OutcomeFailed && m.outcome != remediate.OutcomeNeedsPerson || m.failed {
-		return nil
-	}
-	m.failed = true
-	failed := 0
-	for _, other := range s.machines {
-		if other.failed {
-			failed++
-		}
-	}
-	if s.options.HaltAfter == 0 || failed < s.options.HaltAfter || s.state.Halted != "" {
-		return nil
-	}
-	s.state.Halted = fmt.Sprintf("halted: %d machines were not healed", failed)
-	s.options.Printf("%s: no other machine is healed until somebody resumes", s.state.Halted)
-	return s.keep(s.event("halted", nil, nil, ""))
+	return nil
 }
 
-// remember takes from a log what is shown of a machine; nil is a log without one.
-func (s *Server) remember(run string, log []byte) *machine {
-	identity, outcome, message, at := readLog(log)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.runs[run]
-	if m == nil {
-		if other := s.machines[knownBy(identity, run)]; other != nil && other.seen.After(at) {
-			return nil // an older run of a machine that is here again
+// reports finds the machine of a log. It may be one that is in a later run by now, which the log changes nothing of.
+func (s *Server) reports(tx *store.Tx, run string, said said, from string) (*visit, error) {
+	m, err := tx.MachineOfRun(run)
+	if err != nil {
+		return nil, err
+	}
+	identity := said.identity
+	if m != nil {
+		identity = m.Identity // the beginning of a log does not have it yet
+	} else if m, err = tx.Machine(knownBy(identity, run)); err != nil {
+		return nil, err
+	} else if m != nil && m.Seen.After(said.at) {
+		return &visit{s: s, tx: tx, from: from, m: m}, nil
+	}
+	known := m != nil && m.Run == run
+	if known {
+		v := &visit{s: s, tx: tx, from: from, m: m}
+		if v.fleet, err = tx.Fleet(); err == nil {
+			v.rollout, err = s.rolloutOf(v.fleet)
 		}
-		var err error
-		if m, err = s.begin(run, identity); err != nil {
-			return nil
+		return v, err
+	}
+	v, err := s.begin(tx, run, identity, from)
+	if err == nil {
+		v.m.Seen = said.at
+	}
+	return v, err
+}
+
+// bad reports whether a person has to see to a machine.
+func bad(o remediate.Outcome) bool {
+	return o == remediate.OutcomeFailed || o == remediate.OutcomeNeedsPerson
+}
+
+// done puts back a machine whose run has come to an end, and draws the conclusions for the others. It returns what the
+// person is to be told.
+func (v *visit) done() (lines []string, err error) {
+	if v.fleet.HaltAfter > 0 || len(v.rollout.Rings) > 0 {
+		// Two servers that count at the same time would both count too few.
+		if v.fleet, err = v.tx.LockFleet(); err != nil {
+			return nil, err
 		}
-		m.seen = at
+		if v.rollout, err = v.s.rolloutOf(v.fleet); err != nil {
+			return nil, err
+		}
 	}
-	if identity.ComputerName != "" {
-		m.identity.ComputerName = clip(identity.ComputerName)
+	if bad(v.m.Outcome) {
+		v.m.FailedIn = v.fleet.Epoch
 	}
-	if outcome != "" {
-		m.outcome, m.message, m.step = outcome, message, "done"
+	if err := v.tx.PutMachine(v.m); err != nil {
+		return nil, err
 	}
-	return m
+	if bad(v.m.Outcome) && v.fleet.HaltAfter > 0 && v.fleet.Halted == "" {
+		failed, err := v.tx.Failed(v.fleet.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		if failed >= v.fleet.HaltAfter {
+			v.fleet.Halted = fmt.Sprintf("halted: %d machines were not healed", failed)
+			lines = append(lines, v.fleet.Halted+": no other machine is healed until somebody resumes")
+			if err := v.s.keep(v.tx, v.fleet, "halted", ""); err != nil {
+				return nil, err
+			}
+		}
+	}
+	opened, err := v.advance()
+	return append(lines, opened...), err
 }
 
 // approve lets a machine have the keys that it waits for now. Anybody with the token can claim its serial number later, so
 // nothing else is approved by that.
-func (s *Server) approve(run, who string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.runs[run]
-	if m == nil {
-		return errUnknownMachine
-	}
-	for _, w := range m.wants {
-		if w.given || w.approved {
-			continue
-		}
-		if err := s.options.Store.Audit(s.event("approved", m, w, who)); err != nil {
+func (s *Server) approve(ctx context.Context, run, who string) error {
+	return s.do(ctx, func(tx *store.Tx) error {
+		m, err := tx.MachineOfRun(run)
+		if err != nil {
 			return err
 		}
-		w.approved = true
-	}
-	s.change()
-	return nil
+		if m == nil {
+			return errUnknownMachine
+		}
+		wants, err := tx.Wants(run)
+		if err != nil {
+			return err
+		}
+		for _, w := range wants {
+			if w.Given || w.Approved {
+				continue
+			}
+			if err := tx.Audit(s.event("approved", m, &w, who)); err != nil {
+				return err
+			}
+			w.Approved = true
+			if err := tx.PutWant(run, w); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-// typeKey is a key that a person types for a machine.
-func (s *Server) typeKey(run, keyID, text, who string) error {
+// typeKey is a key that a person types for a machine. It stays in the memory of this server.
+func (s *Server) typeKey(ctx context.Context, run, keyID, text, who string) error {
 	password, err := bitlocker.ParseRecoveryPassword(text)
 	if err != nil {
 		return err
@@ -401,43 +633,64 @@ func (s *Server) typeKey(run, keyID, text, who string) error {
 	if err != nil {
 		return errUnknownMachine
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.runs[run]
-	if m == nil || m.want(protector) == nil {
-		return errUnknownMachine
-	}
-	w := m.want(protector)
-	if err := s.options.Store.Audit(s.event("typed", m, w, who)); err != nil {
+	err = s.do(ctx, func(tx *store.Tx) error {
+		m, err := tx.MachineOfRun(run)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			return errUnknownMachine
+		}
+		if m.Server != s.options.Name {
+			return fmt.Errorf("%s asks the server %s: type its key on the page of that one, since keys are in the memory of one server only", name(m), m.Server)
+		}
+		wants, err := tx.Wants(run)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(wants, func(w store.Want) bool { return w.Protector == protector.String() })
+		if i < 0 {
+			return errUnknownMachine
+		}
+		return tx.Audit(s.event("typed", m, &wants[i], who))
+	})
+	if err != nil {
 		return err
 	}
-	w.typed = &password
-	s.change()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.typed[question{run, protector}] = password
 	return nil
 }
 
 // halt stops healing for a reason, or goes on where it is empty.
-func (s *Server) halt(reason, who string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Server) halt(ctx context.Context, reason, who string) error {
 	what := "resumed"
 	if reason != "" {
 		what = "paused"
 	}
-	if s.state.Halted = reason; reason == "" {
-		s.state.Since = s.now()
+	err := s.do(ctx, func(tx *store.Tx) error {
+		f, err := tx.LockFleet()
+		if err != nil {
+			return err
+		}
+		if f.Halted = reason; reason == "" {
+			f.Epoch++ // failures are counted anew
+		}
+		return s.keep(tx, f, what, who)
+	})
+	if err == nil {
+		s.options.Printf("healing is %s", what)
 	}
-	if err := s.keep(s.event(what, nil, nil, who)); err != nil {
+	return err
+}
+
+// keep writes what all machines have in common, and who changed it.
+func (s *Server) keep(tx *store.Tx, f store.Fleet, what, who string) error {
+	if err := tx.Audit(s.event(what, nil, nil, who)); err != nil {
 		return err
 	}
-	if reason == "" {
-		for _, m := range s.machines {
-			m.failed = false // counted anew
-		}
-	}
-	s.options.Printf("healing is %s", what)
-	s.change()
-	return nil
+	return tx.SetFleet(f)
 }
 
 // NewSecret draws a token.
@@ -449,4 +702,18 @@ func hostOf(address string) string {
 		return host
 	}
 	return address
+}
+
+// siteOf is what the limits know an address by: with IPv6 one computer has as many addresses as it likes, but one /64.
+func siteOf(from string) string {
+	address, err := netip.ParseAddr(from)
+	if err != nil {
+		return from
+	}
+	if address = address.Unmap().WithZone(""); address.Is6() {
+		if prefix, err := address.Prefix(64); err == nil {
+			return prefix.String()
+		}
+	}
+	return address.String()
 }

@@ -13,7 +13,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/bitlocker/keys"
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/fleet"
 	"github.com/bootmend/bootmend/remediate/report"
@@ -51,7 +51,35 @@ type site struct {
 	t     *testing.T
 	web   *httptest.Server
 	dir   string
-	lines *strings.Builder
+	lines *printed
+}
+
+// printed is what a server has told its person.
+type printed struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (p *printed) printf(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(&p.text, format+"\n", args...)
+}
+
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+func openStore(t testing.TB, dir string) *store.DB {
+	t.Helper()
+	db, err := store.OpenFile(context.Background(), filepath.Join(dir, "bootmend.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 func newSite(t *testing.T, dir string, o Options) *site {
@@ -59,23 +87,16 @@ func newSite(t *testing.T, dir string, o Options) *site {
 	if dir == "" {
 		dir = t.TempDir()
 	}
+	if o.DB == nil {
+		o.DB = openStore(t, dir)
+	}
 	list, err := keys.Read(strings.NewReader("KeyID,RecoveryKey\n"+knownID+","+secretKey+"\n"), "keys.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := OpenStore(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	lines, mu := &strings.Builder{}, sync.Mutex{}
-	o.Keys, o.Token, o.SignIn, o.Store = list, boot, signInWord, store
-	o.Printf = func(format string, args ...any) {
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Fprintf(lines, format+"\n", args...)
-	}
-	s, err := New(o)
+	lines := &printed{}
+	o.Keys, o.Token, o.SignIn, o.Printf = list, boot, signInWord, lines.printf
+	s, err := New(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +105,16 @@ func newSite(t *testing.T, dir string, o Options) *site {
 	web.StartTLS()
 	t.Cleanup(web.Close)
 	return &site{s, t, web, dir, lines}
+}
+
+// shows is what the page shows.
+func (s *site) shows() view {
+	s.t.Helper()
+	v, err := s.snapshot(context.Background(), 1)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return v
 }
 
 func (s *site) pin() [32]byte { return sha256.Sum256(s.web.Certificate().Raw) }
@@ -162,20 +193,28 @@ func (s *site) get(c *http.Client, path string) (int, string) {
 	return r.StatusCode, string(data)
 }
 
-func (s *site) audit() (events []Event) {
+func (s *site) audit() (events []store.Event) {
 	s.t.Helper()
-	data, err := os.ReadFile(filepath.Join(s.dir, "audit.jsonl"))
-	if err != nil {
+	if err := EachEvent(context.Background(), s.options.DB, func(e store.Event) error {
+		events = append(events, e)
+		return nil
+	}); err != nil {
 		s.t.Fatal(err)
 	}
-	for line := range bytes.Lines(data) {
-		var e Event
-		if err := json.Unmarshal(line, &e); err != nil {
-			s.t.Fatal(err)
-		}
-		events = append(events, e)
-	}
 	return events
+}
+
+// logs are those that are kept, by run.
+func (s *site) logs() map[string][]byte {
+	s.t.Helper()
+	logs := map[string][]byte{}
+	if err := EachLog(context.Background(), s.options.DB, func(r store.Report) error {
+		logs[r.Run] = r.Log
+		return nil
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	return logs
 }
 
 // TestWholeWay is a machine from its first word to its log, and what is left of it.
@@ -192,7 +231,7 @@ func TestWholeWay(t *testing.T) {
 	if err := c.Step(ctx, "quarantines"); err != nil {
 		t.Error(err)
 	}
-	if v := s.snapshot(); len(v.Machines) != 1 || v.Machines[0].Step != "quarantines" || v.Waiting != 0 {
+	if v := s.shows(); len(v.Machines) != 1 || v.Machines[0].Step != "quarantines" || v.Totals.Waiting != 0 {
 		t.Errorf("%+v", v)
 	}
 	log := logOf(run, remediate.OutcomeHealed)
@@ -201,9 +240,9 @@ func TestWholeWay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	kept, err := os.ReadFile(filepath.Join(s.dir, "reports", run.Name()+".jsonl"))
-	if err != nil || !bytes.Equal(kept, log) {
-		t.Errorf("kept %d bytes of %d, %v", len(kept), len(log), err)
+	kept := s.logs()[run.Name()]
+	if !bytes.Equal(kept, log) {
+		t.Errorf("kept %d bytes of %d", len(kept), len(log))
 	}
 	var all report.Collector
 	if n, err := all.Add(bytes.NewReader(kept)); n != 1 || err != nil {
@@ -216,13 +255,14 @@ func TestWholeWay(t *testing.T) {
 	if got, want := strings.Join(said, "; "), "asked PF2X "+knownID+"; given PF2X "+knownID; !strings.EqualFold(got, want) {
 		t.Errorf("audit: %s", got)
 	}
-	for _, dir := range []string{"", "reports"} {
-		entries, _ := os.ReadDir(filepath.Join(s.dir, dir))
-		for _, e := range entries {
-			data, _ := os.ReadFile(filepath.Join(s.dir, dir, e.Name()))
-			if bytes.Contains(data, []byte("333333-444444")) {
-				t.Errorf("%s holds the key", e.Name())
-			}
+	entries, _ := os.ReadDir(s.dir)
+	for _, e := range entries {
+		data, _ := os.ReadFile(filepath.Join(s.dir, e.Name()))
+		if bytes.Contains(data, []byte("333333-444444")) {
+			t.Errorf("%s holds the key", e.Name())
+		}
+		if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s may be read by others: %v, %v", e.Name(), info.Mode(), err)
 		}
 	}
 	if strings.Contains(s.lines.String(), "333333-444444") {
@@ -231,7 +271,7 @@ func TestWholeWay(t *testing.T) {
 
 	// Another server over the same folder knows the machine.
 	again := newSite(t, s.dir, Options{})
-	if v := again.snapshot(); len(v.Machines) != 1 || v.Healed != 1 || v.Machines[0].Serial != "PF2X" {
+	if v := again.shows(); len(v.Machines) != 1 || v.Totals.Healed != 1 || v.Machines[0].Serial != "PF2X" {
 		t.Errorf("after a restart: %+v", v)
 	}
 }
@@ -284,7 +324,7 @@ func TestApproval(t *testing.T) {
 
 // TestHalt stops after failures, and goes on when a person says so.
 func TestHalt(t *testing.T) {
-	s := newSite(t, "", Options{HaltAfter: 2})
+	s := newSite(t, "", Options{HaltAfter: new(2)})
 	for _, serial := range []string{"A", "B"} {
 		c, run := s.machine(serial)
 		if w, err := c.Hello(context.Background()); err != nil || w.Decision != fleet.Heal {
@@ -310,7 +350,7 @@ func TestHalt(t *testing.T) {
 	if err := left.Report(context.Background(), logOf(leftRun, remediate.OutcomeLeft)); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.snapshot().Halted; got != "halted: 2 machines were not healed" {
+	if got := s.shows().Halted; got != "halted: 2 machines were not healed" {
 		t.Errorf("%q", got)
 	}
 	s.post(s.browser(), "/resume", nil)
@@ -334,16 +374,16 @@ least: 2
 
 // TestHaltAfterRestart counts the failures from before a restart.
 func TestHaltAfterRestart(t *testing.T) {
-	s := newSite(t, "", Options{HaltAfter: 2})
+	s := newSite(t, "", Options{HaltAfter: new(2)})
 	for _, serial := range []string{"A", "B"} {
 		c, run := s.machine(serial)
 		if err := c.Report(context.Background(), logOf(run, remediate.OutcomeFailed)); err != nil {
 			t.Fatal(err)
 		}
-		if halted := s.snapshot().Halted != ""; halted != (serial == "B") {
+		if halted := s.shows().Halted != ""; halted != (serial == "B") {
 			t.Errorf("after %s: halted %v", serial, halted)
 		}
-		s = newSite(t, s.dir, Options{HaltAfter: 2})
+		s = newSite(t, s.dir, Options{HaltAfter: new(2)})
 	}
 }
 
@@ -353,7 +393,7 @@ func TestRings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSite(t, "", Options{Rollout: rings, HaltAfter: 2})
+	s := newSite(t, "", Options{Rollout: rings, HaltAfter: new(2)})
 	ctx := context.Background()
 	is := func(serial string, want fleet.Decision, outcome remediate.Outcome) {
 		t.Helper()
@@ -380,12 +420,12 @@ func TestRings(t *testing.T) {
 	is("C", fleet.Heal, remediate.OutcomeFailed)
 	is("X", fleet.Leave, "") // 1 of 2
 	is("D", fleet.Heal, remediate.OutcomeHealed)
-	if got := s.snapshot().Rings; len(got) != 3 || got[1].Done != 3 || got[1].Well != 2 || !got[2].Open {
+	if got := s.shows().Rings; len(got) != 3 || got[1].Done != 3 || got[1].Well != 2 || !got[2].Open {
 		t.Errorf("%+v", got)
 	}
 
 	// It is the same after a restart.
-	s = newSite(t, s.dir, Options{Rollout: rings, HaltAfter: 1})
+	s = newSite(t, s.dir, Options{Rollout: rings, HaltAfter: new(1)})
 	is("X", fleet.Heal, remediate.OutcomeFailed)
 	is("Y", fleet.Leave, "")
 	s = newSite(t, s.dir, Options{Rollout: rings})
@@ -561,7 +601,7 @@ func TestStrangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = answer.Body.Close()
-	if answer.StatusCode != http.StatusForbidden || s.snapshot().Halted != "" {
+	if answer.StatusCode != http.StatusForbidden || s.shows().Halted != "" {
 		t.Errorf("another site paused it: %s", answer.Status)
 	}
 }
@@ -579,8 +619,11 @@ func TestTryingAllIDs(t *testing.T) {
 		t.Errorf("after so many, it got %s", got)
 	}
 	// Under other names, from the same address.
-	for range limitPerHost {
-		s.limits.allow("127.0.0.1", time.Now())
+	if err := s.options.DB.Do(context.Background(), func(tx *store.Tx) error {
+		_, err := tx.Take(store.Limit{Kind: "keys of an address", Who: "127.0.0.1", Most: maxKeysOfAddress}, maxKeysOfAddress-maxWants, time.Now())
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
 	other, otherRun := s.machine("THIEF2")
 	if got := s.wants(other, knownID); got != "wait" {
@@ -685,73 +728,63 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// TestKilled kills a server in the middle of reports: each that was accepted is there.
+// TestKilled kills a server, in a process of its own, while machines hand their logs in: each that was accepted is there.
 func TestKilled(t *testing.T) {
-	const folder = "BOOTMEND_TEST_STORE"
-	if dir := os.Getenv(folder); dir != "" {
-		store, err := OpenStore(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := 0; ; i++ {
-			run, err := remediate.NewRun(time.Now(), "test", bytes.NewReader(fmt.Appendf(nil, "%04d", i%10000)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := store.save(run.Name(), logOf(run, remediate.OutcomeHealed)); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Println("accepted", run.Name())
-		}
-	}
 	dir := t.TempDir()
-	child := exec.Command(os.Args[0], "-test.run=^TestKilled$")
-	child.Env = append(os.Environ(), folder+"="+dir)
-	out, err := child.StdoutPipe()
-	if err != nil {
+	child := startChild(t, dir)
+	var mu sync.Mutex
+	accepted := map[string][]byte{}
+	enough := make(chan struct{})
+	var machines sync.WaitGroup
+	for i := range 8 {
+		machines.Go(func() {
+			for n := 0; ; n++ {
+				run, err := remediate.NewRun(time.Now(), "test", strings.NewReader(fmt.Sprintf("%d%03d", i, n)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				run.Machine = remediate.Identity{Serial: fmt.Sprintf("SN%d-%d", i, n)}
+				log := logOf(run, remediate.OutcomeHealed)
+				if fleet.NewClient(child.url, child.pin, boot, run).Report(context.Background(), log) != nil {
+					return // the server is gone
+				}
+				mu.Lock()
+				if accepted[run.Name()] = log; len(accepted) == 100 {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	select {
+	case <-enough:
+	case <-time.After(time.Minute):
+		t.Error("it takes no logs")
+	}
+	if err := child.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var accepted []string
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		if run, ok := strings.CutPrefix(lines.Text(), "accepted "); ok {
-			accepted = append(accepted, run)
-		}
-		if len(accepted) == 50 {
-			_ = child.Process.Kill()
+	machines.Wait()
+	s := newSite(t, dir, Options{})
+	kept := s.logs()
+	for run, log := range accepted {
+		if !bytes.Equal(kept[run], log) {
+			t.Errorf("%s was accepted and is lost", run)
 		}
 	}
-	_ = child.Wait() // killed
-	if len(accepted) < 50 {
-		t.Fatalf("only %d were accepted", len(accepted))
-	}
-	for _, run := range accepted {
-		data, err := os.ReadFile(filepath.Join(dir, "reports", run+".jsonl"))
-		if _, outcome, _, _ := readLog(data); err != nil || outcome != remediate.OutcomeHealed {
-			t.Errorf("%s was accepted and is lost: %v", run, err)
-		}
-	}
-	s := newSite(t, dir, Options{}) // what was half written is no log
-	if n := len(s.snapshot().Machines); n < 50 || n > len(accepted)+1 {
-		t.Errorf("%d machines of %d accepted", n, len(accepted))
+	if n := s.shows().Totals; n.Machines != len(kept) || n.Healed != len(kept) || n.Machines > len(accepted)+8 {
+		t.Errorf("%+v of %d accepted", n, len(accepted))
 	}
 }
 
 // BenchmarkKey is one look-up over TLS, with its proof and the line on the disk.
 func BenchmarkKey(b *testing.B) {
-	store, err := OpenStore(b.TempDir())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = store.Close() }()
 	list, err := keys.Read(strings.NewReader("KeyID,RecoveryKey\n"+knownID+","+secretKey+"\n"), "keys.csv")
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := New(Options{Keys: list, Token: boot, SignIn: signInWord, Store: store})
+	s, err := New(context.Background(), Options{Keys: list, Token: boot, SignIn: signInWord, DB: openStore(b, b.TempDir())})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -790,12 +823,7 @@ func FuzzRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, path string, body []byte) {
-		store, err := OpenStore(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = store.Close() }()
-		s, err := New(Options{Keys: list, Token: boot, SignIn: signInWord, Store: store})
+		s, err := New(context.Background(), Options{Keys: list, Token: boot, SignIn: signInWord, DB: openStore(t, t.TempDir())})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -810,6 +838,10 @@ func FuzzRequest(f *testing.F) {
 				t.Errorf("%s %q gave a key", path, body)
 			}
 		}
-		s.show(httptest.NewRecorder(), http.StatusOK, s.snapshot())
+		v, err := s.snapshot(context.Background(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.show(httptest.NewRecorder(), http.StatusOK, v)
 	})
 }

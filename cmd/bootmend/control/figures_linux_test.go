@@ -1,14 +1,9 @@
 package control
 
 import (
-	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -20,21 +15,7 @@ import (
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
 
-const (
-	childFolder = "BOOTMEND_TEST_CONTROL"
-	simulated   = 2000
-)
-
-// TestChild is no test: it is the server of the figures, in a process of its own.
-func TestChild(t *testing.T) {
-	dir := os.Getenv(childFolder)
-	if dir == "" {
-		t.Skip("the server of the figures")
-	}
-	s := newSite(t, dir, Options{})
-	fmt.Printf("server %s %x\n", s.web.URL, s.pin())
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the figures are there
-}
+const simulated = 2000
 
 // TestFigures has 2,000 machines go the whole way over loopback: hello, key, steps, log. Each has a connection of its own
 // with a TLS handshake, and keeps it.
@@ -42,34 +23,8 @@ func TestFigures(t *testing.T) {
 	if os.Getenv("BOOTMEND_BENCH") == "" {
 		t.Skip("measures; set BOOTMEND_BENCH=1, or run make bench")
 	}
-	cmd := exec.CommandContext(context.Background(), os.Args[0], "-test.run=^TestChild$")
-	cmd.Env = append(os.Environ(), childFolder+"="+t.TempDir())
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = in.Close()
-		_ = cmd.Wait() // its own result
-	})
-	var url string
-	var pin [sha256.Size]byte
-	for lines := bufio.NewScanner(out); url == "" && lines.Scan(); {
-		if words := strings.Fields(lines.Text()); len(words) == 3 && words[0] == "server" {
-			sum, err := hex.DecodeString(words[2])
-			if err != nil {
-				t.Fatal(err)
-			}
-			url, pin = words[1], [sha256.Size]byte(sum)
-		}
-	}
+	child := startChild(t, t.TempDir())
+	url, pin, cmd := child.url, child.pin, child.cmd
 	memory := func() int {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 		if err != nil {
@@ -149,7 +104,7 @@ func TestFigures(t *testing.T) {
 	row("the whole way", hello+keys+steps+logs, simulated)
 	fmt.Printf("  memory of the server: %.1f MiB, and %.1f KiB for each connected machine\n", float64(before)/1024, float64(connected-before)/simulated)
 	// All of them share one address here, which gets no more than its limit in an hour.
-	if given != limitPerHost {
-		t.Errorf("%d keys were given, want %d", given, limitPerHost)
+	if given != maxKeysOfAddress {
+		t.Errorf("%d keys were given, want %d", given, maxKeysOfAddress)
 	}
 }

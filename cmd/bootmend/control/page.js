@@ -7,8 +7,8 @@ if (live) {
   const look = async () => {
     again = busy();
     if (again) return;
-    const answer = await fetch("/", { credentials: "same-origin" });
-    if (!answer.ok || busy()) { again = true; return; }
+    const answer = await fetch("/" + location.search, { credentials: "same-origin" });
+    if ((!answer.ok && answer.status !== 503) || busy()) { again = true; return; }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const id of ["live", "sum"]) {
       const now = page.getElementById(id);

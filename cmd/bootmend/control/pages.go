@@ -1,7 +1,8 @@
 package control
 
 import (
-	"cmp"
+	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	_ "embed" // the page
@@ -11,11 +12,13 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
@@ -43,6 +46,7 @@ type Machine struct {
 	Outcome      remediate.Outcome `json:"outcome,omitempty"`
 	Message      string            `json:"message,omitempty"`
 	Seen         time.Time         `json:"seen"`
+	Server       string            `json:"server,omitempty"` // which it asks, where that is another one
 	Waiting      []Waiting         `json:"waiting,omitempty"`
 	CanApprove   bool              `json:"needs_approval"`
 }
@@ -55,7 +59,7 @@ type Waiting struct {
 
 // Bad reports whether a person has to see to the machine.
 func (m Machine) Bad() bool {
-	return m.Outcome == remediate.OutcomeFailed || m.Outcome == remediate.OutcomeNeedsPerson
+	return bad(m.Outcome)
 }
 
 // Good reports whether nothing is left to do.
@@ -67,12 +71,15 @@ func (m Machine) Good() bool {
 type view struct {
 	SignedIn bool
 	Error    string
+	Down     bool // the database does not answer
 	Machines []Machine
 	Halted   string
 	Rings    []RingView
-	Healed   int
-	Waiting  int
-	Bad      int
+	Totals   store.Totals
+	First    int // the place of the first machine shown, from 1
+	Last     int
+	Previous int // the number of that page, or 0
+	Next     int
 }
 
 // RingView is a ring as the page shows it.
@@ -83,54 +90,98 @@ type RingView struct {
 	Done, Well int
 }
 
-// rings are those of the rollout. mu is held.
-func (s *Server) rings() (list []RingView) {
-	if s.options.Rollout == nil {
-		return nil
+// perPage is how many machines the page shows.
+const perPage = 200
+
+// snapshot lists the machines of a page, from 1: those that wait for a person first, then the newest.
+func (s *Server) snapshot(ctx context.Context, page int) (v view, err error) {
+	page = max(1, page)
+	v = view{SignedIn: true}
+	err = s.view(ctx, func(tx *store.Tx) error {
+		f, err := tx.Fleet()
+		if err != nil {
+			return err
+		}
+		v.Halted = f.Halted
+		if v.Rings, err = s.rings(tx, f); err != nil {
+			return err
+		}
+		if v.Totals, err = tx.Totals(); err != nil {
+			return err
+		}
+		page = min(page, max(1, (v.Totals.Machines+perPage-1)/perPage))
+		machines, err := tx.Machines((page-1)*perPage, perPage)
+		if err != nil {
+			return err
+		}
+		v.Machines, err = s.shown(tx, machines)
+		return err
+	})
+	v.First, v.Last, v.Previous = (page-1)*perPage+1, (page-1)*perPage+len(v.Machines), page-1
+	if v.Last < v.Totals.Machines {
+		v.Next = page + 1
 	}
-	for i, ring := range s.options.Rollout.Rings {
-		v := RingView{Name: ring.Name, Open: i <= s.state.Open, Next: i == s.state.Open+1, DryRun: ring.DryRun}
-		v.Done, v.Well = s.tally(i)
-		list = append(list, v)
-	}
-	return list
+	return v, err
 }
 
-// snapshot lists the machines: those that wait for a person first, then the newest.
-func (s *Server) snapshot() view {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v := view{SignedIn: true, Halted: s.state.Halted, Rings: s.rings()}
-	for _, m := range s.machines {
-		shown := Machine{
-			Run: m.run, Name: m.name(), ComputerName: m.identity.ComputerName, Serial: m.identity.Serial, Model: m.identity.Model,
-			Address: m.address, Step: m.step, Outcome: m.outcome, Message: m.message, Seen: m.seen.UTC().Truncate(time.Second),
+// rings are those of the rollout.
+func (s *Server) rings(tx *store.Tx, f store.Fleet) (list []RingView, err error) {
+	r, err := s.rolloutOf(f)
+	if err != nil {
+		return nil, err
+	}
+	open := max(0, r.index(f.Open))
+	for i, ring := range r.Rings {
+		v := RingView{Name: ring.Name, Open: i <= open, Next: i == open+1, DryRun: ring.DryRun}
+		if v.Done, v.Well, err = tx.Tally(ring.Name); err != nil {
+			return nil, err
 		}
-		for _, w := range m.wants {
-			_, known := s.keys[w.protector]
-			if w.given || w.typed != nil || m.outcome != "" {
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// shown are machines as people see them.
+func (s *Server) shown(tx *store.Tx, machines []store.Machine) (list []Machine, err error) {
+	var waiting []string
+	for _, m := range machines {
+		if m.Waiting {
+			waiting = append(waiting, m.Run)
+		}
+	}
+	wants, err := tx.WantsOf(waiting)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range machines {
+		shown := Machine{
+			Run: m.Run, Name: name(&m), ComputerName: m.Identity.ComputerName, Serial: m.Identity.Serial, Model: m.Identity.Model,
+			Address: m.Address, Step: m.Step, Outcome: m.Outcome, Message: m.Message, Seen: m.Seen.Truncate(time.Second),
+		}
+		if m.Server != s.options.Name {
+			shown.Server = m.Server
+		}
+		for _, w := range wants[m.Run] {
+			protector, err := bitlocker.ParseGUID(w.Protector)
+			if err != nil {
+				return nil, err
+			}
+			_, known := s.keys[protector]
+			s.mu.Lock()
+			_, typed := s.typed[question{m.Run, protector}]
+			s.mu.Unlock()
+			if w.Given || typed {
 				continue
 			}
-			if known && (s.options.Approve || w.limited) && !w.approved {
+			// Whether another server has the key and waits for somebody is known there only.
+			if (shown.Server != "" || known && (s.options.Approve || w.Limited)) && !w.Approved {
 				shown.CanApprove = true
 			}
-			shown.Waiting = append(shown.Waiting, Waiting{w.protector.String(), w.volume})
+			shown.Waiting = append(shown.Waiting, Waiting{w.Protector, w.Volume})
 		}
-		if len(shown.Waiting) > 0 {
-			v.Waiting++
-		}
-		switch {
-		case shown.Bad():
-			v.Bad++
-		case shown.Good():
-			v.Healed++
-		}
-		v.Machines = append(v.Machines, shown)
+		list = append(list, shown)
 	}
-	slices.SortFunc(v.Machines, func(a, b Machine) int {
-		return cmp.Or(cmp.Compare(min(len(b.Waiting), 1), min(len(a.Waiting), 1)), b.Seen.Compare(a.Seen), cmp.Compare(a.Run, b.Run))
-	})
-	return v
+	return list, nil
 }
 
 // pages are what people use.
@@ -161,22 +212,27 @@ func (s *Server) pages(mux *http.ServeMux) {
 			s.show(w, http.StatusOK, view{})
 			return
 		}
-		s.show(w, http.StatusOK, s.snapshot())
+		page, _ := strconv.Atoi(r.URL.Query().Get("page")) // otherwise it is the first
+		s.showMachines(w, r, http.StatusOK, page, nil)
 	})
 	page("POST /sign-in", s.signIn)
 	page("GET /page.css", content("text/css; charset=utf-8", pageStyle))
 	page("GET /page.js", content("text/javascript; charset=utf-8", pageScript))
 	inside("POST /sign-out", s.signOut)
-	inside("POST /approve", s.action(func(r *http.Request) error { return s.approve(r.PostFormValue("run"), hostOf(r.RemoteAddr)) }))
-	inside("POST /key", s.action(func(r *http.Request) error {
-		return s.typeKey(r.PostFormValue("run"), r.PostFormValue("id"), strings.TrimSpace(r.PostFormValue("key")), hostOf(r.RemoteAddr))
+	inside("POST /approve", s.action(func(r *http.Request) error {
+		return s.approve(r.Context(), r.PostFormValue("run"), hostOf(r.RemoteAddr))
 	}))
-	inside("POST /pause", s.action(func(r *http.Request) error { return s.halt("paused by a person", hostOf(r.RemoteAddr)) }))
-	inside("POST /resume", s.action(func(r *http.Request) error { return s.halt("", hostOf(r.RemoteAddr)) }))
-	inside("POST /ring", s.action(func(r *http.Request) error { return s.openNext(hostOf(r.RemoteAddr)) }))
+	inside("POST /key", s.action(func(r *http.Request) error {
+		return s.typeKey(r.Context(), r.PostFormValue("run"), r.PostFormValue("id"), strings.TrimSpace(r.PostFormValue("key")), hostOf(r.RemoteAddr))
+	}))
+	inside("POST /pause", s.action(func(r *http.Request) error { return s.halt(r.Context(), "paused by a person", hostOf(r.RemoteAddr)) }))
+	inside("POST /resume", s.action(func(r *http.Request) error { return s.halt(r.Context(), "", hostOf(r.RemoteAddr)) }))
+	inside("POST /ring", s.action(func(r *http.Request) error { return s.openNext(r.Context(), hostOf(r.RemoteAddr)) }))
 	inside("GET /events", s.events)
 	inside("GET /machines.json", s.exportJSON)
 	inside("GET /machines.csv", s.exportCSV)
+	inside("GET /audit.jsonl", s.exportAudit)
+	inside("GET /logs.jsonl", s.exportLogs)
 	inside("GET /metrics", s.metrics)
 }
 
@@ -193,18 +249,40 @@ func (s *Server) show(w http.ResponseWriter, status int, v view) {
 	_ = pageTemplate.Execute(w, v) // the same
 }
 
+// showMachines shows the page with the machines, and an error where there is one.
+func (s *Server) showMachines(w http.ResponseWriter, r *http.Request, status, page int, problem error) {
+	v, err := s.snapshot(r.Context(), page)
+	if errors.Is(problem, store.ErrDatabase) {
+		problem = nil // it is said below, or it is over
+		status = http.StatusServiceUnavailable
+	}
+	if problem != nil {
+		v.Error = problem.Error()
+	}
+	if err != nil {
+		v, status = view{SignedIn: true, Down: true, Error: v.Error}, http.StatusServiceUnavailable
+	}
+	s.show(w, status, v)
+}
+
 // action does what a form asks and shows the page again, with the error where there is one.
 func (s *Server) action(do func(r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
 		if err := do(r); err != nil {
-			v := s.snapshot()
-			v.Error = err.Error()
-			s.show(w, http.StatusUnprocessableEntity, v)
+			s.showMachines(w, r, http.StatusUnprocessableEntity, 1, err)
 			return
 		}
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	}
+}
+
+// quiet is how long a page waits that nobody tells of a change. What other servers do is seen by looking.
+func (s *Server) quiet() time.Duration {
+	if s.options.DB.Shared {
+		return 2 * time.Second
+	}
+	return 15 * time.Second
 }
 
 // events tells the page when to look again (HTML Living Standard, section 9.2, server-sent events).
@@ -225,59 +303,193 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-changed:
 			time.Sleep(200 * time.Millisecond) // a floor of machines changes all the time
-		case <-time.After(15 * time.Second):
+		case <-time.After(s.quiet()):
 		case <-r.Context().Done():
 			return
 		}
 	}
 }
 
-func (s *Server) exportJSON(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(s.snapshot().Machines)
+// failed answers a program that the database does not answer. Where the answer had begun, it is broken off: it must not
+// look whole.
+func (s *Server) failed(w http.ResponseWriter, begun bool) {
+	if begun {
+		panic(http.ErrAbortHandler)
+	}
+	http.Error(w, "the database does not answer: ask again", http.StatusServiceUnavailable)
 }
 
-func (s *Server) exportCSV(w http.ResponseWriter, _ *http.Request) {
+// part is how many rows are asked of the database at once by those who want all.
+const part = 1000
+
+// each calls fn for all machines, part by part.
+func (s *Server) each(ctx context.Context, fn func(Machine) error) error {
+	for last := ""; ; {
+		var list []Machine
+		if err := s.view(ctx, func(tx *store.Tx) error {
+			machines, err := tx.MachinesAfter(last, part)
+			if err != nil {
+				return err
+			}
+			if len(machines) > 0 {
+				last = machines[len(machines)-1].ID
+			}
+			list, err = s.shown(tx, machines)
+			return err
+		}); err != nil {
+			return err
+		}
+		for _, m := range list {
+			if err := fn(m); err != nil {
+				return err
+			}
+		}
+		if len(list) < part {
+			return nil
+		}
+	}
+}
+
+// longer gives an answer time that may take long: 30 seconds for each part of it.
+func longer(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(30 * time.Second)) // supported by the server of this package
+}
+
+func (s *Server) exportJSON(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	n := 0
+	err := s.each(r.Context(), func(m Machine) error {
+		before := ",\n"
+		if n == 0 {
+			before = "["
+		}
+		if n++; n%part == 1 {
+			longer(w)
+		}
+		data, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(append([]byte(before), data...))
+		return err
+	})
+	switch {
+	case err != nil:
+		s.failed(w, n > 0)
+	case n == 0:
+		_, _ = w.Write([]byte("[]\n"))
+	default:
+		_, _ = w.Write([]byte("]\n"))
+	}
+}
+
+func (s *Server) exportCSV(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
-	w.Header().Set("Content-Disposition", `attachment; filename="machines.csv"`)
 	out := csv.NewWriter(w)
-	_ = out.Write([]string{"Computer", "Serial", "Model", "Address", "Step", "Outcome", "Message", "Seen", "Run"})
-	for _, m := range s.snapshot().Machines {
+	n := 0
+	head := func() {
+		w.Header().Set("Content-Disposition", `attachment; filename="machines.csv"`)
+		_ = out.Write([]string{"Computer", "Serial", "Model", "Address", "Step", "Outcome", "Message", "Seen", "Run"})
+	}
+	err := s.each(r.Context(), func(m Machine) error {
+		if n == 0 {
+			head()
+		}
+		if n++; n%part == 1 {
+			longer(w)
+		}
 		row := []string{m.ComputerName, m.Serial, m.Model, m.Address, m.Step, string(m.Outcome), m.Message, m.Seen.Format(time.RFC3339), m.Run}
 		for i, field := range row {
 			if field != "" && strings.ContainsRune("=+-@", rune(field[0])) {
 				row[i] = "'" + field // a spreadsheet would take it for a formula
 			}
 		}
-		_ = out.Write(row)
+		return out.Write(row)
+	})
+	if err != nil {
+		s.failed(w, n > 0)
+		return
+	}
+	if n == 0 {
+		head()
 	}
 	out.Flush()
 }
 
+// exportAudit gives the keys' audit as JSON Lines.
+func (s *Server) exportAudit(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/jsonl")
+	begun := false
+	if err := EachEvent(r.Context(), s.options.DB, func(e store.Event) error {
+		if !begun {
+			longer(w)
+		}
+		begun = true
+		return json.NewEncoder(w).Encode(e)
+	}); err != nil {
+		s.failed(w, begun)
+	}
+}
+
+// exportLogs gives all logs, one behind the other, which "bootmend report" reads.
+func (s *Server) exportLogs(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/jsonl")
+	begun := false
+	if err := EachLog(r.Context(), s.options.DB, func(l store.Report) error {
+		longer(w)
+		begun = true
+		_, err := w.Write(endLine(l.Log))
+		return err
+	}); err != nil {
+		s.failed(w, begun)
+	}
+}
+
+// endLine ends the last line of a log, which may be torn.
+func endLine(log []byte) []byte {
+	if bytes.HasSuffix(log, []byte("\n")) {
+		return log
+	}
+	return append(log, '\n')
+}
+
 // metrics are for Prometheus (text format 0.0.4).
-func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	v := s.snapshot()
-	s.mu.Lock()
-	c, halted, open := s.counts, 0, s.state.Open+1
-	if s.state.Halted != "" {
+	v, err := s.snapshot(r.Context(), 1)
+	halted, open, up := 0, 1, 1
+	if v.Halted != "" {
 		halted = 1
 	}
+	if len(v.Rings) > 0 {
+		open = 0
+	}
+	for _, ring := range v.Rings {
+		if ring.Open {
+			open++
+		}
+	}
+	if err != nil {
+		up = 0
+	}
+	s.mu.Lock()
+	c := s.counts
 	s.mu.Unlock()
 	for _, m := range []struct {
 		name, kind, help string
 		value            int
 	}{
-		{"bootmend_machines", "gauge", "Machines that are known.", len(v.Machines)},
-		{"bootmend_machines_healed", "gauge", "Machines with nothing left to do.", v.Healed},
-		{"bootmend_machines_failed", "gauge", "Machines that a person has to see to.", v.Bad},
-		{"bootmend_machines_waiting", "gauge", "Machines that wait for a key.", v.Waiting},
+		{"bootmend_database_up", "gauge", "1 while the database answers; the other gauges are of no use while it does not.", up},
+		{"bootmend_machines", "gauge", "Machines that are known.", v.Totals.Machines},
+		{"bootmend_machines_healed", "gauge", "Machines with nothing left to do.", v.Totals.Healed},
+		{"bootmend_machines_failed", "gauge", "Machines that a person has to see to.", v.Totals.Bad},
+		{"bootmend_machines_waiting", "gauge", "Machines that wait for a key.", v.Totals.Waiting},
 		{"bootmend_halted", "gauge", "1 while no machine is healed.", halted},
 		{"bootmend_rings_open", "gauge", "Rings that are open; 1 where there is no rollout.", open},
-		{"bootmend_keys_given_total", "counter", "Recovery keys given to machines.", c.given},
-		{"bootmend_keys_limited_total", "counter", "Questions for keys beyond the limits.", c.limited},
-		{"bootmend_requests_refused_total", "counter", "Requests without a right proof.", c.refused},
-		{"bootmend_reports_total", "counter", "Logs taken.", c.reports},
+		{"bootmend_keys_given_total", "counter", "Recovery keys given to machines by this server.", c.given},
+		{"bootmend_keys_limited_total", "counter", "Questions for keys beyond the limits, to this server.", c.limited},
+		{"bootmend_requests_refused_total", "counter", "Requests without a right proof, to this server.", c.refused},
+		{"bootmend_reports_total", "counter", "Logs taken by this server.", c.reports},
 	} {
 		fmt.Fprintf(w, "# HELP %[1]s %[2]s\n# TYPE %[1]s %[3]s\n%[1]s %[4]d\n", m.name, m.help, m.kind, m.value)
 	}

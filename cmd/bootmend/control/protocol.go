@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -14,12 +15,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
 
 var (
 	errBadRequest     = errors.New("not a request of a machine")
-	errFull           = errors.New("too many machines")
+	errFull           = errors.New("the space for logs and records is used up: give more of it (--space), or begin with a new database")
 	errUnknownMachine = errors.New("the machine is not there any more: it may have started again")
 )
 
@@ -115,7 +117,7 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, limit int64) (body
 }
 
 // proven is a handler that takes and gives JSON.
-func proven[Q, A any](s *Server, limit int64, answer func(from string, q Q) (A, error)) http.HandlerFunc {
+func proven[Q, A any](s *Server, limit int64, answer func(ctx context.Context, from string, q Q) (A, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, ok := s.body(w, r, limit)
 		if !ok {
@@ -126,7 +128,7 @@ func proven[Q, A any](s *Server, limit int64, answer func(from string, q Q) (A, 
 			http.Error(w, errBadRequest.Error(), http.StatusBadRequest)
 			return
 		}
-		a, err := answer(hostOf(r.RemoteAddr), q)
+		a, err := answer(r.Context(), hostOf(r.RemoteAddr), q)
 		if err != nil {
 			s.fail(w, err)
 			return
@@ -142,7 +144,7 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if err := s.report(r.PathValue("run"), body); err != nil {
+	if err := s.report(r.Context(), hostOf(r.RemoteAddr), r.PathValue("run"), body); err != nil {
 		s.fail(w, err)
 		return
 	}
@@ -155,7 +157,10 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, errBadRequest):
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	case errors.Is(err, errFull):
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, "no space", http.StatusInsufficientStorage)
+	case errors.Is(err, store.ErrDatabase): // the person was told already
+		w.Header().Set("Retry-After", "3")
+		http.Error(w, "the database does not answer: ask again", http.StatusServiceUnavailable)
 	default:
 		s.options.Printf("error: %v", err)
 		http.Error(w, "the server has a problem of its own", http.StatusInternalServerError)
@@ -163,27 +168,3 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 }
 
 func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }
-
-// limits bounds how many different keys an address may ask for, so that one machine cannot try all IDs under many names.
-type limits struct {
-	mu     sync.Mutex
-	asked  map[string]int
-	period time.Time
-}
-
-// A site's machines may all be behind one address.
-const (
-	limitPeriod  = time.Hour
-	limitPerHost = 500
-	limitHosts   = 50_000
-)
-
-func (l *limits) allow(from string, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.asked == nil || now.Sub(l.period) > limitPeriod || len(l.asked) > limitHosts {
-		l.asked, l.period = map[string]int{}, now
-	}
-	l.asked[from]++
-	return l.asked[from] <= limitPerHost
-}

@@ -2,20 +2,18 @@ package control
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
+	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
@@ -26,7 +24,12 @@ type Rollout struct {
 	// OpenAt is the share of machines, in percent, that must have gone well in a ring, out of at least Least that are done.
 	OpenAt int `yaml:"open_at"`
 	Least  int `yaml:"least"`
+
+	text string // what it was parsed from
 }
+
+// NoRollout heals all machines.
+func NoRollout() *Rollout { return &Rollout{} }
 
 // Ring is a group of machines. A machine belongs to the first ring that it fits.
 type Ring struct {
@@ -40,7 +43,7 @@ type Ring struct {
 
 // ParseRollout reads the file of --rings.
 func ParseRollout(data []byte) (*Rollout, error) {
-	r := &Rollout{OpenAt: 95, Least: 1}
+	r := &Rollout{OpenAt: 95, Least: 1, text: string(data)}
 	if len(bytes.TrimSpace(data)) == 0 {
 		data = []byte("{}")
 	}
@@ -60,6 +63,8 @@ func ParseRollout(data []byte) (*Rollout, error) {
 		switch {
 		case ring.Name == "" || names[ring.Name]:
 			return nil, fmt.Errorf("ring %d: give it a name of its own", i+1)
+		case ring.Name != remediate.Printable(ring.Name):
+			return nil, fmt.Errorf("ring %d: its name cannot be shown: %s", i+1, remediate.Printable(ring.Name))
 		case ring.Percent < 0 || ring.Percent > 100:
 			return nil, fmt.Errorf("ring %s: percent %d: use 0 to 100", ring.Name, ring.Percent)
 		case ring.Percent == 0 && len(ring.Machines) == 0:
@@ -110,85 +115,82 @@ func (r *Rollout) decide(ring, open int) fleet.Welcome {
 	return fleet.Welcome{Decision: fleet.Heal}
 }
 
-// tally counts the machines of a ring that are done, and those of them that went well.
-func (s *Server) tally(ring int) (done, well int) {
-	for _, m := range s.machines {
-		if m.ring != ring || m.outcome == "" || m.outcome == remediate.OutcomeLeft {
-			continue
-		}
-		done++
-		if m.outcome != remediate.OutcomeFailed && m.outcome != remediate.OutcomeNeedsPerson {
-			well++
-		}
-	}
-	return done, well
+// index is the place of a ring in the order, or none.
+func (r *Rollout) index(name string) int {
+	return slices.IndexFunc(r.Rings, func(ring Ring) bool { return ring.Name == name })
 }
 
-// advance opens the next ring where the open one has gone well. mu is held.
-func (s *Server) advance() error {
-	r := s.options.Rollout
-	for r != nil && s.state.Open < len(r.Rings)-1 && s.state.Halted == "" {
-		done, well := s.tally(s.state.Open)
-		if done < r.Least || well*100 < r.OpenAt*done {
-			return nil
-		}
-		s.state.Open++
-		s.options.Printf("ring %q: %d of %d went well; ring %q is open", r.Rings[s.state.Open-1].Name, well, done, r.Rings[s.state.Open].Name)
-		if err := s.keep(s.event("ring "+r.Rings[s.state.Open].Name+" opened", nil, nil, "")); err != nil {
-			return err
-		}
+// ring is the name of the one at a place; that of none is empty.
+func (r *Rollout) ring(i int) string {
+	if i == none {
+		return ""
 	}
-	return nil
+	return r.Rings[i].Name
+}
+
+// rolloutOf is the rollout that the database has. Another server may have put it there.
+func (s *Server) rolloutOf(f store.Fleet) (*Rollout, error) {
+	if f.Rings == "" {
+		return NoRollout(), nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rollout == nil || s.rollout.text != f.Rings {
+		r, err := ParseRollout([]byte(f.Rings))
+		if err != nil {
+			return nil, fmt.Errorf("the rings in the database: %w", err)
+		}
+		s.rollout = r
+	}
+	return s.rollout, nil
+}
+
+// open makes the next ring the last open one, and says so.
+func (v *visit) open(i int, who string) (line string, err error) {
+	v.fleet.Open = v.rollout.Rings[i].Name
+	return fmt.Sprintf("ring %q is open", v.fleet.Open), v.s.keep(v.tx, v.fleet, "ring "+v.fleet.Open+" opened", who)
+}
+
+// advance opens the next ring where the open one has gone well. The fleet is locked, where there are rings.
+func (v *visit) advance() (lines []string, err error) {
+	for at := max(0, v.rollout.index(v.fleet.Open)); at < len(v.rollout.Rings)-1 && v.fleet.Halted == ""; at++ {
+		done, well, err := v.tx.Tally(v.rollout.Rings[at].Name)
+		if err != nil {
+			return nil, err
+		}
+		if done < v.rollout.Least || well*100 < v.rollout.OpenAt*done {
+			return lines, nil
+		}
+		line, err := v.open(at+1, "")
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, fmt.Sprintf("ring %q: %d of %d went well; %s", v.rollout.Rings[at].Name, well, done, line))
+	}
+	return lines, nil
 }
 
 // openNext is a person who does not wait for that.
-func (s *Server) openNext(who string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.options.Rollout
-	if r == nil || s.state.Open >= len(r.Rings)-1 {
-		return errors.New("all rings are open")
-	}
-	s.state.Open++
-	s.options.Printf("ring %q is open", r.Rings[s.state.Open].Name)
-	s.change()
-	return s.keep(s.event("ring "+r.Rings[s.state.Open].Name+" opened", nil, nil, who))
-}
-
-// state is what a server must know again after a restart, beside the logs.
-type state struct {
-	Halted string `json:"halted"` // why no machine is healed; empty: they are
-	Open   int    `json:"open"`   // the last open ring
-	// Since is when a person last resumed: failures before it do not count any more.
-	Since time.Time `json:"since"`
-}
-
-// keep writes the state and who changed it. mu is held.
-func (s *Server) keep(e Event) error {
-	if err := s.options.Store.Audit(e); err != nil {
+func (s *Server) openNext(ctx context.Context, who string) error {
+	var line string
+	err := s.do(ctx, func(tx *store.Tx) error {
+		f, err := tx.LockFleet()
+		if err != nil {
+			return err
+		}
+		r, err := s.rolloutOf(f)
+		if err != nil {
+			return err
+		}
+		next := max(0, r.index(f.Open)) + 1
+		if next >= len(r.Rings) {
+			return errors.New("all rings are open")
+		}
+		line, err = (&visit{s: s, tx: tx, fleet: f, rollout: r}).open(next, who)
 		return err
-	}
-	data, err := json.Marshal(s.state)
-	if err != nil {
-		return err
-	}
-	return s.options.Store.write("state.json", data)
-}
-
-// load reads the state; there is none at the first start.
-func (s *Server) load() error {
-	data, err := os.ReadFile(filepath.Join(s.options.Store.dir, "state.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	})
 	if err == nil {
-		err = json.Unmarshal(data, &s.state)
+		s.options.Printf("%s", line)
 	}
-	if err != nil {
-		return fmt.Errorf("state.json: %w", err)
-	}
-	if r := s.options.Rollout; r != nil {
-		s.state.Open = max(0, min(s.state.Open, len(r.Rings)-1))
-	}
-	return nil
+	return err
 }

@@ -1,0 +1,53 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store/storetest"
+)
+
+// TestPostgres is what both databases do, with PostgreSQL.
+func TestPostgres(t *testing.T) {
+	p := storetest.Start(t)
+	store.Contract(t, func(*testing.T) *store.DB { return p.Open() })
+}
+
+// TestAddress: a password must not show, whatever is wrong.
+func TestAddress(t *testing.T) {
+	p := storetest.Start(t)
+	right := string(p.Address())
+	wrong := strings.Replace(right, url.UserPassword("", storetest.Password).String(), ":wrong-secret", 1)
+	if wrong == right {
+		t.Fatal(right)
+	}
+	for name, test := range map[string]struct{ address, want string }{
+		"another kind":    {"mysql://u:" + "wrong-secret@h/n", "does not begin with postgres://"},
+		"not an address":  {"postgres://u:wrong-secret@h:port%%/n", "cannot be read"},
+		"wrong password":  {wrong, "password authentication failed"},
+		"no such server":  {"postgres://u:wrong-secret@127.0.0.1:1/n", "refused"},
+		"no such name":    {strings.Replace(right, "/postgres?", "/nothing?", 1), "does not exist"},
+		"does not wait":   {right + "&synchronous_commit=off", "synchronous_commit is off"},
+		"unknown setting": {right + "&nonsense=wrong-secret", "nonsense"},
+	} {
+		db, err := store.OpenURL(context.Background(), store.Address(test.address))
+		if err == nil {
+			_ = db.Close()
+			t.Errorf("%s: it is opened", name)
+			continue
+		}
+		if !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+		if text := fmt.Sprintf("%v %+v %#v", err, err, err); name != "unknown setting" && (strings.Contains(text, "wrong-secret") || strings.Contains(text, storetest.Password)) {
+			t.Errorf("%s shows the password: %s", name, text)
+		}
+	}
+	if text := fmt.Sprintf("%v %+v %#v %s %q", p.Address(), p.Address(), p.Address(), p.Address(), p.Address()); strings.Contains(text, "fleet") {
+		t.Errorf("an address prints: %s", text)
+	}
+}
