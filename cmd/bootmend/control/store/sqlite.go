@@ -121,7 +121,12 @@ func (w *writer) close() {
 
 func (w *writer) run() {
 	defer close(w.ended)
-	defer func() { _ = w.conn.Close() }() // each commit was checked
+	defer func() { // each commit was checked
+		for _, statement := range w.statements {
+			_ = statement.Close() // otherwise the database stays open
+		}
+		_ = w.conn.Close()
+	}()
 	for {
 		var batch []*job
 		select {

@@ -78,11 +78,10 @@ func (db *DB) Close() error {
 	if db.writer != nil {
 		db.writer.close()
 	}
-	err := db.write.Close()
-	if db.read != db.write {
-		err = errors.Join(err, db.read.Close())
+	if db.read == db.write {
+		return db.write.Close()
 	}
-	return err
+	return errors.Join(db.read.Close(), db.write.Close()) // who closes last tidies up
 }
 
 // failed marks an error as the database's own, and takes a password out of it.

@@ -207,6 +207,21 @@ func contract(t *testing.T, open func(*testing.T) *DB) {
 	}
 }
 
+// TestClosed leaves one file, which may be copied.
+func TestClosed(t *testing.T) {
+	dir := t.TempDir()
+	db := openFile(t, filepath.Join(dir, "x.db"))
+	if err := db.View(ctx, func(tx *Tx) error { _, err := tx.Totals(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 1 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
 // TestFull fails in the middle of a batch in a way that takes all of it back.
 func TestFull(t *testing.T) {
 	db := openFile(t, filepath.Join(t.TempDir(), "x.db"))
