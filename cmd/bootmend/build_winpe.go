@@ -18,6 +18,7 @@ import (
 	"github.com/bootmend/bootmend/assets"
 	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/iso"
+	"github.com/bootmend/bootmend/image/netboot"
 	"github.com/bootmend/bootmend/winpe"
 	"github.com/bootmend/bootmend/winpe/wim"
 )
@@ -150,6 +151,13 @@ func (w *winpeSource) stick(ctx context.Context, when time.Time) (pe image.Windo
 	return image.WindowsPE{Boot: imageFiles(files), Drivers: w.drivers}, err
 }
 
+// Files on a boot server of Windows PE.
+const (
+	pathScript  = "/boot.ipxe"
+	pathWimboot = "/wimboot"
+	pathNetWIM  = "/boot.wim"
+)
+
 // ipxeScript starts wimboot. The names of the second column are those that wimboot looks for.
 const ipxeScript = `#!ipxe
 kernel wimboot
@@ -178,8 +186,17 @@ func (w *winpeSource) network(ctx context.Context, spec image.Spec, wimboot stri
 	for i, f := range files { // most servers tell capitals from small letters
 		files[i].Path = "/" + path.Base(strings.ToLower(f.Path))
 	}
-	boot := append([]image.File{image.FromBytes("/boot.ipxe", []byte(ipxeScript)), image.FromBytes("/wimboot", loader)}, imageFiles(files)...)
+	boot := append([]image.File{image.FromBytes(pathScript, []byte(ipxeScript)), image.FromBytes(pathWimboot, loader)}, imageFiles(files)...)
 	return image.WindowsPENetworkTree(ctx, boot, spec.Time, spec.Vault != nil)
+}
+
+// serve is the same for a server of our own. The source must stay open for as long as it is served.
+func (w *winpeSource) serve(ctx context.Context, spec image.Spec, wimboot string) (*netboot.Files, error) {
+	tree, err := w.network(ctx, spec, wimboot)
+	if err != nil {
+		return nil, err
+	}
+	return netboot.LoadWindowsPE(tree)
 }
 
 // inside are the agent's files, for media that have them in the WIM.

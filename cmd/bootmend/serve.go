@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"debug/pe"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +28,9 @@ import (
 
 type serveOptions struct {
 	buildOptions
+	winpe   winpeOptions
+	wimboot string
+	ipxe    []string
 	ifname  string
 	macs    []string
 	macFile string
@@ -37,6 +42,9 @@ func (o *serveOptions) AddFlags(f *pflag.FlagSet) {
 	for _, name := range []string{"output", "unprotected-keys", "json"} {
 		_ = f.MarkHidden(name) // they belong to files
 	}
+	o.winpe.AddFlags(f)
+	f.StringVar(&o.wimboot, "wimboot", "", "for --env winpe: your copy of wimboot, the loader of Windows PE for iPXE")
+	f.StringArrayVar(&o.ipxe, "ipxe", nil, "for --env winpe: your copy of iPXE (ipxe.efi, undionly.kpxe), for machines whose own boot program is another; one for each kind of firmware")
 	f.StringVar(&o.ifname, "interface", "", "network interface to answer on (default: the only one with an address)")
 	f.StringSliceVar(&o.macs, "mac", nil, "serve only the machines with these addresses (may be repeated)")
 	f.StringVar(&o.macFile, "mac-file", "", "serve only the machines whose addresses are in this file, one a line")
@@ -60,11 +68,17 @@ It answers on one interface, on UDP ports 67 and 69 and TCP port 80, which takes
 --mac limits whose question is answered; who asks for a file by its name gets it, so that keys are
 served only in a vault, whose passphrase is asked for at each machine.
 
+With --env winpe, machines start Microsoft's Windows PE, made of what --winpe names, by way of iPXE and
+wimboot. A machine whose own boot program is not iPXE gets the one that --ipxe names for its firmware, or
+is left alone. Each machine is left alone for --bios-again after it was served. Whether Secure Boot can
+stay on is for the copies of iPXE and wimboot to say.
+
 Stop it with Ctrl-C.
 ` + exitHelp,
 		Example: `  sudo bootmend serve
   sudo bootmend serve --interface eth0 --keys BitLockerKeys.csv --expires 1d
-  sudo bootmend serve --mac 52:54:00:12:34:56 --dry-run-media`,
+  sudo bootmend serve --mac 52:54:00:12:34:56 --dry-run-media
+  sudo bootmend serve --env winpe --winpe Win11.iso --wimboot wimboot --ipxe ipxe.efi --ipxe undionly.kpxe`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.output != "" || opts.json {
@@ -72,6 +86,15 @@ Stop it with Ctrl-C.
 			}
 			if opts.unprotectedKeys {
 				return usagef("serve: --unprotected-keys: anybody on the network could read them; leave it out, and the keys go into a vault")
+			}
+			if err := opts.winpe.check("serve", &opts.buildOptions); err != nil {
+				return err
+			}
+			switch windowsPE := opts.winpe.env == winpeEnv; {
+			case windowsPE && opts.wimboot == "":
+				return usagef("serve: --env winpe needs --wimboot FILE: the loader of ipxe.org/wimboot, which may not come with bootmend")
+			case !windowsPE && (opts.wimboot != "" || opts.ipxe != nil):
+				return usagef("serve: --wimboot and --ipxe are for Windows PE: add --env winpe")
 			}
 			return runServe(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts)
 		},
@@ -89,18 +112,95 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 	if err != nil {
 		return err
 	}
+	source, err := opts.winpe.chosen()
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	opts.windowsPE = source != nil
+	s := &bootServer{
+		address: address, ifname: ifname, allow: allow, windowsPE: source != nil,
+		turns: relay.Turns{Pause: opts.again}, lines: lineWriter{w: out},
+	}
+	loaders, err := opts.loaders()
+	if err != nil {
+		return err
+	}
 	spec, err := opts.spec(ctx, messages)
 	if err != nil {
 		return err
 	}
-	files, err := netboot.Load(ctx, spec)
-	if err != nil {
+	if s.windowsPE {
+		if s.files, err = source.serve(ctx, spec, opts.wimboot); err != nil {
+			return err
+		}
+		s.programs = map[relay.Arch]string{}
+		for path, data := range loaders {
+			s.files.Add(path, data)
+			if path == pathIPXE {
+				s.programs[relay.UEFIHTTP] = "http://" + address.String() + path
+				s.programs[relay.UEFI] = strings.TrimPrefix(path, "/")
+			} else {
+				s.programs[relay.BIOS] = strings.TrimPrefix(path, "/")
+			}
+		}
+		s.script = "http://" + address.String() + pathScript
+		return s.serve(ctx)
+	}
+	if s.files, err = netboot.Load(ctx, spec); err != nil {
 		return err
 	}
-	return (&bootServer{
-		files: files, address: address, ifname: ifname, allow: allow,
-		turns: relay.Turns{Pause: opts.again}, lines: lineWriter{w: out},
-	}).serve(ctx)
+	s.programs = map[relay.Arch]string{
+		relay.BIOS:     strings.TrimPrefix(media.PathNetBIOS, "/"),
+		relay.UEFI:     strings.TrimPrefix(media.PathNetShim, "/"),
+		relay.UEFIHTTP: "http://" + address.String() + media.PathNetDisc,
+	}
+	return s.serve(ctx)
+}
+
+// Where iPXE lies on a server that starts Windows PE.
+const (
+	pathIPXE     = "/ipxe.efi"
+	pathIPXEBIOS = "/ipxe.0"
+)
+
+// maxIPXE bounds a file of less than 1 MiB; that for a BIOS must fit below 640 KiB beside the ROM's own memory.
+const (
+	maxIPXE     = 16 << 20
+	maxIPXEBIOS = 512 << 10
+)
+
+// loaders are the copies of iPXE, told apart by what is in them, by the path that each is served at.
+func (o *serveOptions) loaders() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, name := range o.ipxe {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		if info.Size() > maxIPXE {
+			return nil, fmt.Errorf("%s: is no iPXE: more than %d MiB", name, maxIPXE>>20)
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		path := pathIPXEBIOS
+		if bytes.HasPrefix(data, []byte("MZ")) {
+			path = pathIPXE
+			f, err := pe.NewFile(bytes.NewReader(data))
+			if err != nil || f.Machine != pe.IMAGE_FILE_MACHINE_AMD64 {
+				return nil, withHint(fmt.Errorf("%s: is no program for UEFI on x64", name), "ipxe.efi or snponly.efi of a build for x86_64 is")
+			}
+		} else if len(data) < 4096 || len(data) > maxIPXEBIOS {
+			return nil, withHint(fmt.Errorf("%s: is neither a program for UEFI nor one that a PXE ROM can load", name), "iPXE's is undionly.kpxe")
+		}
+		if files[path] != nil {
+			return nil, &usageError{fmt.Errorf("serve: --ipxe %s: there are two for the same firmware", name)}
+		}
+		files[path] = data
+	}
+	return files, nil
 }
 
 // serverAddress is the IPv4 address of an interface, or of the only one that has any.
@@ -181,12 +281,15 @@ func (o *serveOptions) limits() (func(relay.Machine) bool, error) {
 
 // bootServer is the three servers that start machines.
 type bootServer struct {
-	files   *netboot.Files
-	address netip.Addr
-	ifname  string
-	allow   func(relay.Machine) bool
-	turns   relay.Turns
-	lines   lineWriter
+	files     *netboot.Files
+	programs  map[relay.Arch]string // what each kind of firmware loads first
+	script    string                // what iPXE loads in place of that, if anything
+	windowsPE bool
+	address   netip.Addr
+	ifname    string
+	allow     func(relay.Machine) bool
+	turns     relay.Turns
+	lines     lineWriter
 }
 
 // serve runs until ctx ends, or one of the servers cannot go on.
@@ -247,23 +350,28 @@ func (s *bootServer) tftp() *tftp.Server {
 func (s *bootServer) dhcp() *relay.Server {
 	return &relay.Server{
 		Address: s.address,
-		Files: map[relay.Arch]string{
-			relay.BIOS:     strings.TrimPrefix(media.PathNetBIOS, "/"),
-			relay.UEFI:     strings.TrimPrefix(media.PathNetShim, "/"),
-			relay.UEFIHTTP: "http://" + s.address.String() + media.PathNetDisc,
-		},
+		Files:   s.programs,
+		IPXE:    s.script,
 		Allow: func(m relay.Machine) bool {
 			switch {
 			case !s.allow(m):
 				s.lines.printf("%s asks (%s): not in the list, left alone", m.MAC, m.Arch)
 				return false
-			case m.Arch == relay.BIOS && s.turns.Had(m.MAC, time.Now()):
+			// The agent in Windows PE cannot tell firmware what to start next, no more than that of a BIOS.
+			case (m.Arch == relay.BIOS || s.windowsPE) && s.turns.Had(m.MAC, time.Now()):
 				s.lines.printf("%s asks (%s): was served a short while ago, left alone so that it starts Windows", m.MAC, m.Arch)
+				return false
+			case s.programs[m.Arch] == "" && !m.IPXE:
+				s.lines.printf("%s asks (%s): has no iPXE of its own, left alone; --ipxe gives it one", m.MAC, m.Arch)
 				return false
 			}
 			return true
 		},
 		Offered: func(m relay.Machine, address net.IP) {
+			if s.windowsPE && !m.IPXE {
+				s.lines.printf("%s (%s) loads iPXE as %s", m.MAC, m.Arch, address)
+				return // which asks again
+			}
 			s.turns.Begin(m.MAC, time.Now())
 			s.lines.printf("%s (%s) starts over the network as %s", m.MAC, m.Arch, address)
 		},
@@ -276,8 +384,10 @@ func (s *bootServer) fetched(client, name string) {
 		client = host
 	}
 	switch "/" + strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/") {
-	case media.PathNetShim, media.PathNetBIOS:
+	case media.PathNetShim, media.PathNetBIOS, pathWimboot:
 		s.lines.printf("%s has loaded its boot program", client)
+	case pathNetWIM:
+		s.lines.printf("%s has loaded everything and starts Windows PE", client)
 	case media.PathAgent, media.PathNetDisc:
 		s.lines.printf("%s has loaded everything and starts to heal", client)
 	}

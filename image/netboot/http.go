@@ -1,7 +1,6 @@
 package netboot
 
 import (
-	"bytes"
 	"net/http"
 	"strings"
 	"time"
@@ -16,11 +15,12 @@ func (f *Files) Handler(served func(r *http.Request, path string)) http.Handler 
 			http.Error(w, "this server only gives files out", http.StatusMethodNotAllowed)
 			return
 		}
-		data, err := f.Get(r.URL.Path)
+		data, err := f.open(r.URL.Path)
 		if err != nil {
 			http.NotFound(w, r)
 			return
 		}
+		defer func() { _ = data.Close() }() // read only: nothing is lost
 		kind := "application/octet-stream"
 		if strings.HasSuffix(r.URL.Path, ".iso") {
 			kind = "application/vnd.efi-iso" // by which firmware knows a disc (UEFI 2.10, section 24.7.3.1)
@@ -29,7 +29,7 @@ func (f *Files) Handler(served func(r *http.Request, path string)) http.Handler 
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		// The number changes with the content.
 		w.Header().Set("ETag", `"`+f.ID+`"`)
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+		http.ServeContent(w, r, "", time.Time{}, data)
 		if served != nil && r.Method == http.MethodGet && r.Context().Err() == nil {
 			served(r, r.URL.Path)
 		}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -174,11 +175,12 @@ func writeFile(ctx context.Context, root string, f media.File) error {
 	return errors.Join(err, w.Close())
 }
 
-// Files are the files of a boot server in memory, by path.
+// Files are the files of a boot server, by path, in memory but for the largest of those with Windows PE.
 type Files struct {
 	ID       string // the media's number
 	HasVault bool
 	content  map[string][]byte
+	large    map[string]media.File
 }
 
 // Load makes the files of a spec in memory.
@@ -187,8 +189,21 @@ func Load(ctx context.Context, spec media.Spec) (*Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := &Files{ID: tree.ID, HasVault: tree.HasVault, content: map[string][]byte{}}
+	return filesOf(tree, math.MaxInt64)
+}
+
+// LoadWindowsPE makes the files of a tree of [media.WindowsPENetworkTree]. Its WIM is read where it lies each time that
+// it is asked for, over HTTP only.
+func LoadWindowsPE(tree *media.Tree) (*Files, error) { return filesOf(tree, 64<<20) }
+
+// filesOf takes files below a limit into memory.
+func filesOf(tree *media.Tree, limit int64) (*Files, error) {
+	files := &Files{ID: tree.ID, HasVault: tree.HasVault, content: map[string][]byte{}, large: map[string]media.File{}}
 	for _, f := range tree.Files {
+		if f.Size >= limit {
+			files.large[f.Path] = f
+			continue
+		}
 		r, err := f.Open()
 		if err != nil {
 			return nil, fmt.Errorf("file %s: %w", f.Path, err)
@@ -209,8 +224,36 @@ func (f *Files) Size() (n int64) {
 	for _, data := range f.content {
 		n += int64(len(data))
 	}
+	for _, file := range f.large {
+		n += file.Size
+	}
 	return n
 }
+
+// Add puts a file in that belongs to this server alone.
+func (f *Files) Add(path string, data []byte) { f.content[path] = data }
+
+// open is Get for files of any size.
+func (f *Files) open(name string) (io.ReadSeekCloser, error) {
+	file, ok := f.large[name]
+	if !ok {
+		data, err := f.Get(name)
+		return inMemory{bytes.NewReader(data)}, err
+	}
+	r, err := file.Open()
+	if err != nil {
+		return nil, err
+	}
+	seeker, ok := r.(io.ReadSeekCloser)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("file %s: cannot be read from the middle", name), r.Close())
+	}
+	return seeker, nil
+}
+
+type inMemory struct{ *bytes.Reader }
+
+func (inMemory) Close() error { return nil }
 
 // Get returns the content of a file, which the caller must not change. Firmware asks for names with slashes of either
 // kind, one, two or none of them in front. Whatever else a name holds, it can only find what is in memory.

@@ -162,6 +162,92 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// TestLoadWindowsPE gives a WIM out that is in no memory, as a whole and in parts, and closes it each time.
+func TestLoadWindowsPE(t *testing.T) {
+	const size = 65 << 20
+	opened := 0
+	wim := media.File{Path: "/boot.wim", Size: size, Open: func() (io.ReadCloser, error) {
+		opened++
+		return &large{io.NewSectionReader(counting{}, 0, size), &opened}, nil
+	}}
+	tree, err := media.WindowsPENetworkTree(context.Background(), []media.File{media.FromBytes("/boot.ipxe", []byte("#!ipxe\n")), wim}, time.Unix(1721365740, 0), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := LoadWindowsPE(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files.Add("/ipxe.efi", []byte("MZ"))
+	if files.Size() < size || files.ID != tree.ID {
+		t.Errorf("%d bytes, number %s", files.Size(), files.ID)
+	}
+	if _, err := files.Get("boot.wim"); err == nil {
+		t.Error("the WIM is in memory")
+	}
+	s := httptest.NewServer(files.Handler(nil))
+	defer s.Close()
+	get := func(path, part string) (int, []byte) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part != "" {
+			r.Header.Set("Range", part)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, body
+	}
+	want := make([]byte, size)
+	_, _ = counting{}.ReadAt(want, 0)
+	if status, body := get("/boot.wim", ""); status != http.StatusOK || !bytes.Equal(body, want) {
+		t.Errorf("status %d, %d bytes", status, len(body))
+	}
+	if status, body := get("/boot.wim", "bytes=1000-2999"); status != http.StatusPartialContent || !bytes.Equal(body, want[1000:3000]) {
+		t.Errorf("status %d, %d bytes", status, len(body))
+	}
+	for path, content := range map[string]string{"/boot.ipxe": "#!ipxe\n", "/ipxe.efi": "MZ"} {
+		if status, body := get(path, ""); status != http.StatusOK || string(body) != content {
+			t.Errorf("%s: status %d, %q", path, status, body)
+		}
+	}
+	if status, _ := get("/boot.wim/", ""); status != http.StatusNotFound {
+		t.Errorf("status %d", status)
+	}
+	if opened != 0 {
+		t.Errorf("%d are open still", opened)
+	}
+}
+
+type large struct {
+	*io.SectionReader
+	opened *int
+}
+
+func (l *large) Close() error {
+	*l.opened--
+	return nil
+}
+
+// counting has at each place a byte that follows from it.
+type counting struct{}
+
+func (counting) ReadAt(p []byte, off int64) (int, error) {
+	for i := range p {
+		p[i] = byte((off + int64(i)) * 7 >> 3)
+	}
+	return len(p), nil
+}
+
 func TestHandler(t *testing.T) {
 	s := httptest.NewServer(load(t).Handler(nil))
 	defer s.Close()

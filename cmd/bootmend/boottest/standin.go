@@ -2,8 +2,10 @@ package boottest
 
 import (
 	"context"
+	"encoding/binary"
 	"os"
 	"path/filepath"
+	"unicode/utf16"
 
 	"github.com/bootmend/bootmend/remediate/bcd/bcdtest"
 )
@@ -142,5 +144,93 @@ func standInManager() []byte {
 	copy(b[0xB0:], "\r\nWRONG: ?\r\n\x00")
 	copy(b[0xC0:], "\r\n"+StandIn+"\r\n\x00")
 	copy(b[standInManagerSize-4:], "!END")
+	return b
+}
+
+// StandInWimboot is what the stand-in for wimboot prints; with a BIOS, the size of the files that it was given follows, as
+// eight hexadecimal digits.
+const StandInWimboot = "WIMBOOT STAND-IN"
+
+// standInWimboot is, as wimboot is, a Linux kernel to a BIOS (the kernel's boot protocol, Documentation/arch/x86/boot.rst)
+// and a program to UEFI (PE32+, Microsoft's PE format), in one file. It prints its line and switches the machine off.
+func standInWimboot() []byte {
+	const (
+		setup, text = 0x280, 0x300
+		program     = 0x600 // of the section with the code for UEFI
+		fileSize    = 0x800
+		entry       = 0x1000
+		prefix      = "\r\n" + StandInWimboot + ": "
+		digits      = text + len(prefix)
+	)
+	le := binary.LittleEndian
+	b := make([]byte, fileSize)
+	b[0x1F1] = 1 // setup_sects
+	copy(b[0x1FE:], "\x55\xAA\xEB\x7EHdrS\x02\x02")
+	b[0x211] = 1 // loadflags: loaded high
+	n := setup + copy(b[setup:], []byte{
+		0x66, 0x8B, 0x1E, 0x1C, 0x02, // mov ebx, [ramdisk_size]
+		0xBF, byte(digits & 0xFF), byte(digits >> 8), // mov di, digits
+		0xB9, 0x08, 0x00, // mov cx, 8
+		0x66, 0xC1, 0xC3, 0x04, // nibble: rol ebx, 4
+		0x88, 0xD8, // mov al, bl
+		0x24, 0x0F, // and al, 15
+		0x3C, 0x0A, // cmp al, 10
+		0x72, 0x02, // jb digit
+		0x04, 0x07, // add al, 7
+		0x04, 0x30, // digit: add al, '0'
+		0x88, 0x05, // mov [di], al
+		0x47,       // inc di
+		0xE2, 0xEB, // loop nibble
+		0xBE, byte(text & 0xFF), byte(text >> 8), // mov si, text
+	})
+	copy(b[n:], printAndSwitchOff)
+	copy(b[text:], prefix+"????????\r\n\x00")
+
+	copy(b, "MZ")
+	le.PutUint32(b[0x3C:], 0x40)
+	copy(b[0x40:], "PE\x00\x00")
+	coff := b[0x44:]
+	le.PutUint16(coff, 0x8664)    // x64
+	le.PutUint16(coff[2:], 1)     // sections
+	le.PutUint16(coff[16:], 240)  // size of the optional header
+	le.PutUint16(coff[18:], 0x22) // an executable image for large addresses
+	optional := coff[20:]
+	le.PutUint16(optional, 0x20B)         // PE32+
+	le.PutUint32(optional[4:], 0x200)     // size of code
+	le.PutUint32(optional[16:], entry)    // entry point
+	le.PutUint32(optional[20:], entry)    // base of code
+	le.PutUint32(optional[32:], 0x1000)   // alignment in memory
+	le.PutUint32(optional[36:], 0x200)    // and in the file
+	le.PutUint32(optional[56:], 2*0x1000) // size of the image
+	le.PutUint32(optional[60:], program)  // size of the headers
+	le.PutUint16(optional[68:], 10)       // EFI application
+	le.PutUint32(optional[108:], 16)      // data directories, all empty: the code runs anywhere
+	section := optional[240:]
+	copy(section, ".text")
+	le.PutUint32(section[8:], 0x200)
+	le.PutUint32(section[12:], entry)
+	le.PutUint32(section[16:], fileSize-program)
+	le.PutUint32(section[20:], program)
+	le.PutUint32(section[36:], 0x60000020) // code, executed and read
+	copy(b[program:], []byte{
+		0x48, 0x83, 0xEC, 0x28, // sub rsp, 28h
+		0x48, 0x89, 0xD3, // mov rbx, rdx: the system table
+		0x48, 0x8B, 0x4A, 0x40, // mov rcx, [rdx+40h]: ConOut
+		0x48, 0x8D, 0x15, 0x2E, 0x00, 0x00, 0x00, // lea rdx, [line]
+		0xFF, 0x51, 0x08, // call [rcx+8]: OutputString
+		0x48, 0x8B, 0x43, 0x58, // mov rax, [rbx+58h]: RuntimeServices
+		0xB9, 0x02, 0x00, 0x00, 0x00, // mov ecx, EfiResetShutdown
+		0x31, 0xD2, // xor edx, edx
+		0x45, 0x31, 0xC0, // xor r8d, r8d
+		0x45, 0x31, 0xC9, // xor r9d, r9d
+		0xFF, 0x50, 0x68, // call [rax+68h]: ResetSystem
+		0xF4,       // stop: hlt
+		0xEB, 0xFD, // jmp stop
+	})
+	line := program + 0x40
+	for _, c := range utf16.Encode([]rune("\r\n" + StandInWimboot + "\r\n")) {
+		le.PutUint16(b[line:], c)
+		line += 2
+	}
 	return b
 }

@@ -38,6 +38,8 @@ const (
 type Machine struct {
 	MAC  net.HardwareAddr
 	Arch Arch
+	// IPXE says that iPXE asks: the machine's own ROM, or one that was loaded before.
+	IPXE bool
 }
 
 // Server answers machines.
@@ -46,6 +48,8 @@ type Server struct {
 	Address netip.Addr
 	// Files are the boot programs: names on the TFTP server, or a URL for UEFIHTTP. What is missing is not served.
 	Files map[Arch]string
+	// IPXE is the URL of a script for iPXE, of either firmware; where it is empty, iPXE gets what others do.
+	IPXE string
 	// Allow decides whether a machine that asks is served; nil serves all.
 	Allow func(m Machine) bool
 	// Offered is told of each machine that was given an address and a boot program; it may be nil.
@@ -143,8 +147,8 @@ func (s *Server) handle(packet []byte, now time.Time) ([]byte, int) {
 func (s *Server) passOn(p *dhcpv4.DHCPv4, key exchange, now time.Time) bool {
 	switch p.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
-		m := Machine{p.ClientHWAddr, arch(p)}
-		if s.Files[m.Arch] == "" || s.Allow != nil && !s.Allow(m) {
+		m := Machine{p.ClientHWAddr, arch(p), isIPXE(p)}
+		if m.Arch == "" || s.Allow != nil && !s.Allow(m) || s.file(m) == "" {
 			return false
 		}
 		s.mu.Lock()
@@ -207,7 +211,7 @@ func (s *Server) complete(p *dhcpv4.DHCPv4, q question) {
 	if p.MessageType() == dhcpv4.MessageTypeNak {
 		return
 	}
-	file := s.Files[q.machine.Arch]
+	file := s.file(q.machine)
 	p.ServerIPAddr, p.ServerHostName, p.BootFileName = ours, "", ""
 	if len(file) < 128 { // the field of BOOTP; a longer URL is in the option only
 		p.BootFileName = file
@@ -229,6 +233,19 @@ func (s *Server) complete(p *dhcpv4.DHCPv4, q question) {
 	// Sub-option 6 with bit 3: load the file that is named here, without asking for a boot server and without a menu
 	// (PXE 2.1, table 2-1).
 	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
+}
+
+// file is what a machine is to load.
+func (s *Server) file(m Machine) string {
+	if m.IPXE && s.IPXE != "" {
+		return s.IPXE
+	}
+	return s.Files[m.Arch]
+}
+
+// isIPXE knows iPXE by its user class, which it sends without the length of RFC 3004, and with it.
+func isIPXE(p *dhcpv4.DHCPv4) bool {
+	return strings.TrimLeft(string(p.Options.Get(dhcpv4.OptionUserClassInformation)), "\x04") == "iPXE"
 }
 
 // arch is how the machine that asks starts; "" where it does not start over the network, or cannot run what there is.

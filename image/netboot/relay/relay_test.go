@@ -105,6 +105,44 @@ func TestConversation(t *testing.T) {
 	}
 }
 
+// TestIPXE has iPXE get a script, whatever the firmware, and others what is for theirs.
+func TestIPXE(t *testing.T) {
+	const script = "http://192.0.2.10/boot.ipxe"
+	class := func(text string) dhcpv4.Modifier {
+		return dhcpv4.WithGeneric(dhcpv4.OptionUserClassInformation, []byte(text))
+	}
+	for name, test := range map[string]struct {
+		arch   iana.Arch
+		change []dhcpv4.Modifier
+		file   string
+	}{
+		"a BIOS's ROM":       {iana.INTEL_X86PC, nil, "undionly.kpxe"},
+		"another user class": {iana.INTEL_X86PC, []dhcpv4.Modifier{class("\x05Linux")}, "undionly.kpxe"},
+		"iPXE for a BIOS":    {iana.INTEL_X86PC, []dhcpv4.Modifier{class("iPXE")}, script},
+		"iPXE for UEFI":      {iana.EFI_X86_64, []dhcpv4.Modifier{class("\x04iPXE")}, script},
+		"UEFI without iPXE":  {iana.EFI_X86_64, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{Address: netip.MustParseAddr("192.0.2.10"), Files: map[Arch]string{BIOS: "undionly.kpxe"}, IPXE: script}
+			relayed := pass(t, s, discover(t, "PXEClient", test.arch, test.change...), 67)
+			if relayed == nil {
+				if test.file != "" {
+					t.Error("not served")
+				}
+				return
+			}
+			offer := pass(t, s, answer(t, relayed, dhcpv4.MessageTypeOffer), 68)
+			if offer.BootFileName != test.file || offer.BootFileNameOption() != test.file {
+				t.Errorf("the machine was told %q", offer.BootFileName)
+			}
+		})
+	}
+	// Where there is no script, iPXE is a ROM as any.
+	if offer := newServer().file(Machine{Arch: BIOS, IPXE: true}); offer != "bios.0" {
+		t.Errorf("iPXE is told %q", offer)
+	}
+}
+
 // TestLeftAlone has packets that nobody must hear of again.
 func TestLeftAlone(t *testing.T) {
 	uefi := func(change ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
