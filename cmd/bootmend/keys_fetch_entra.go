@@ -46,13 +46,17 @@ needs a role that may read BitLocker keys, such as Cloud Device Administrator, H
 or Security Reader; the application needs the delegated permissions BitLockerKey.Read.All and
 Device.Read.All.
 
+--cloud usgov is the United States Government's GCC High, dod that of its Department of Defense, china the
+one that 21Vianet operates; all others, GCC included, are in the global cloud.
+
 Graph gives one key at a time and makes an entry in the tenant's audit log for each, so that a large
 company takes a while; --computer and --id are applied before keys are asked for. Interrupted, or
 told to stop with Ctrl-C, it writes what it has: the same command goes on from there, and does not ask
 again for keys that OUT has. The keys in OUT are readable: seal them, or keep them as safe as keys.
 ` + exitHelp,
 		Example: `  bootmend keys fetch entra -o keys.csv
-  bootmend keys fetch entra --tenant example.com --computer 'BER-*' -o berlin.csv`,
+  bootmend keys fetch entra --tenant example.com --computer 'BER-*' -o berlin.csv
+  bootmend keys fetch entra --cloud usgov --tenant example.us -o keys.csv`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, known := entra.Clouds[opts.cloud]

@@ -22,12 +22,13 @@ type Cloud struct {
 	Graph string // such as https://graph.microsoft.com
 }
 
-// Clouds are those of Microsoft, by name (Graph, "National clouds").
+// Clouds are those of Microsoft, by name (Graph, "National cloud deployments"; for the login in China, "Microsoft Entra
+// authentication & national clouds").
 var Clouds = map[string]Cloud{
 	"global": {"https://login.microsoftonline.com", "https://graph.microsoft.com"},
 	"usgov":  {"https://login.microsoftonline.us", "https://graph.microsoft.us"},
 	"dod":    {"https://login.microsoftonline.us", "https://dod-graph.microsoft.us"},
-	"china":  {"https://login.chinacloudapi.cn", "https://microsoftgraph.chinacloudapi.cn"},
+	"china":  {"https://login.partner.microsoftonline.cn", "https://microsoftgraph.chinacloudapi.cn"},
 }
 
 // DefaultClient is the application "Microsoft Graph Command Line Tools", which

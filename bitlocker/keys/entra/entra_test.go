@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,5 +202,52 @@ func TestRetryAfter(t *testing.T) {
 		if d := retryAfter(v); d >= 0 {
 			t.Error(v, d)
 		}
+	}
+}
+
+// switched leads requests for any host to one server, and keeps what was asked of whom.
+type switched struct {
+	to string
+
+	mu    sync.Mutex
+	asked map[string]bool // scheme, host and first word of the path
+}
+
+func (s *switched) RoundTrip(r *http.Request) (*http.Response, error) {
+	word := strings.SplitN(r.URL.Path, "/", 3)[1]
+	s.mu.Lock()
+	s.asked[r.URL.Scheme+"://"+r.URL.Host+"/"+word] = true
+	s.mu.Unlock()
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(s.to, "http://")
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// TestClouds logs in to each of Microsoft's clouds and sees who was asked: no cloud's token goes to another.
+func TestClouds(t *testing.T) {
+	if len(Clouds) != 4 {
+		t.Errorf("%d clouds, and 4 are tested", len(Clouds))
+	}
+	for name, want := range map[string]struct{ login, graph string }{
+		"global": {"https://login.microsoftonline.com", "https://graph.microsoft.com"},
+		"usgov":  {"https://login.microsoftonline.us", "https://graph.microsoft.us"},
+		"dod":    {"https://login.microsoftonline.us", "https://dod-graph.microsoft.us"},
+		"china":  {"https://login.partner.microsoftonline.cn", "https://microsoftgraph.chinacloudapi.cn"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, source := tenant(t, 4)
+			server.Graph = want.graph
+			transport := &switched{to: server.URL, asked: map[string]bool{}}
+			source.Cloud, source.Tenant, source.HTTP = Clouds[name], "example.com", &http.Client{Transport: transport}
+			list, err := source.Keys(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkList(t, list, server, 4, true)
+			asked := map[string]bool{want.login + "/example.com": true, want.graph + "/v1.0": true}
+			if !maps.Equal(transport.asked, asked) {
+				t.Errorf("asked %v, want %v", transport.asked, asked)
+			}
+		})
 	}
 }

@@ -22,6 +22,8 @@ type Key struct {
 type Server struct {
 	URL  string // of both servers
 	Keys []Key
+	// Graph is what Graph is called by where that is not URL: a name that the test's transport leads here.
+	Graph string
 
 	PageSize    int
 	Pending     int  // polls before the person has logged in
@@ -68,6 +70,13 @@ func Start(t testing.TB, all []Key) *Server {
 	return s
 }
 
+func (s *Server) graphURL() string {
+	if s.Graph != "" {
+		return s.Graph
+	}
+	return s.URL
+}
+
 // Asked is how often each key was asked for.
 func (s *Server) Asked() map[string]int {
 	s.mu.Lock()
@@ -99,7 +108,7 @@ func (s *Server) wrong(format string, args ...any) {
 func (s *Server) deviceCode(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if scope := r.FormValue("scope"); !strings.Contains(scope, "offline_access") || !strings.Contains(scope, s.URL+"/BitlockerKey.Read.All") {
+	if scope := r.FormValue("scope"); !strings.Contains(scope, "offline_access") || !strings.Contains(scope, s.graphURL()+"/BitlockerKey.Read.All") {
 		s.wrong("scope %q", scope)
 	}
 	if r.FormValue("client_id") == "unknown" {
@@ -185,9 +194,9 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, path string, all [
 	start := 0
 	_, _ = fmt.Sscanf(r.FormValue("$skiptoken"), "page-%d", &start)
 	end := min(start+s.PageSize, len(all))
-	reply := map[string]any{"@odata.context": s.URL + "/v1.0/$metadata", "value": all[min(start, end):end]}
+	reply := map[string]any{"@odata.context": s.graphURL() + "/v1.0/$metadata", "value": all[min(start, end):end]}
 	if end < len(all) {
-		reply["@odata.nextLink"] = fmt.Sprintf("%s%s?$skiptoken=page-%d", s.URL, path, end)
+		reply["@odata.nextLink"] = fmt.Sprintf("%s%s?$skiptoken=page-%d", s.graphURL(), path, end)
 		if s.ForeignNext {
 			reply["@odata.nextLink"] = "https://graph.example.org" + path
 		}
