@@ -94,12 +94,15 @@ func runBuildUSB(ctx context.Context, out, messages io.Writer, opts *buildUSBOpt
 		return writeJSON(out, info)
 	}
 	if info.UEFIOnly {
-		fmt.Fprintf(messages, "bootmend: %s starts with UEFI only: \"bootmend winpe info\" says what is missing for a BIOS\n", opts.output)
+		fmt.Fprintf(messages, "bootmend: "+uefiOnly+"\n", opts.output)
 	}
 	_, err = fmt.Fprintf(out, "%s: stick of %.0f MB, %.1f MiB of it written, media number %s\n",
 		opts.output, float64(info.Size)/1e6, float64(info.Written)/(1<<20), info.MediaID)
 	return err
 }
+
+// uefiOnly tells of sticks that no BIOS starts.
+const uefiOnly = "%s starts with UEFI only: \"bootmend winpe info\" says what is missing for a BIOS"
 
 // stickWriter writes sticks that start Windows PE where there is a source of it, and the Linux environment otherwise.
 // What can be wrong with the source shows here, before anybody types a passphrase.
@@ -114,6 +117,21 @@ func stickWriter(ctx context.Context, source *winpeSource) (func(context.Context
 	pe, err := source.stick(ctx, when)
 	return func(ctx context.Context, path string, spec image.Spec, size int64, progress func(done, total int64)) (usb.Info, error) {
 		return usb.WriteWindowsPE(ctx, path, spec, pe, size, progress)
+	}, err
+}
+
+// stickLayer lays sticks out as stickWriter writes them, for devices in place of an image file.
+func stickLayer(ctx context.Context, source *winpeSource) (func(context.Context, image.Spec) (*image.Tree, error), error) {
+	if source == nil {
+		return func(ctx context.Context, spec image.Spec) (*image.Tree, error) { return spec.StickTree(ctx) }, nil
+	}
+	when, err := sourceDate()
+	if err != nil {
+		return nil, err
+	}
+	pe, err := source.stick(ctx, when)
+	return func(ctx context.Context, spec image.Spec) (*image.Tree, error) {
+		return spec.WindowsPEStickTree(ctx, pe)
 	}, err
 }
 

@@ -22,6 +22,7 @@ import (
 
 type flashOptions struct {
 	build   buildOptions
+	winpe   winpeOptions
 	size    byteSize
 	sites   string
 	to      []string
@@ -37,6 +38,7 @@ type flashOptions struct {
 func (o *flashOptions) AddFlags(f *pflag.FlagSet) (build []string) {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.build.AddFlags(flags)
+	o.winpe.AddFlags(flags)
 	flags.VisitAll(func(flag *pflag.Flag) {
 		if flag.Name != "output" && flag.Name != "json" {
 			f.AddFlag(flag)
@@ -66,7 +68,8 @@ written is read back from each past all caches and compared. Everything that was
 The partition of an image of "bootmend build usb" grows to fill the stick, or as --size says. An image
 that is not as it was made is refused, as "bootmend verify" would.
 
-Without an image, the sticks are built on the way, from the flags of "bootmend build usb".
+Without an image, the sticks are built on the way, from the flags of "bootmend build usb"; with --env winpe
+they start Windows PE.
 
 A stick is a removable device of at most 256 GB (GiB): "bootmend devices" lists them. Disks of the
 running system, and disks in use, are never written. A disk that is not removable, or larger, is
@@ -96,6 +99,7 @@ written on it. A stick that turns out bad does not use its site up when --watch 
 		Example: `  bootmend flash heal.img --to /dev/sdb --to /dev/sdc
   bootmend flash heal.iso --watch --unmount
   bootmend flash --keys BitLockerKeys.csv --passphrase-file pass.txt --all
+  bootmend flash --env winpe --winpe Win11.iso --keys BitLockerKeys.csv --all
   bootmend flash --keys keys.csv --recipient-file team.pub --label-from sites.csv --watch`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -119,6 +123,9 @@ written on it. A stick that turns out bad does not use its site up when --watch 
 					}
 				}
 			}
+			if err := opts.winpe.check("flash", &opts.build); err != nil {
+				return err
+			}
 			return runFlash(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args, &opts)
 		},
 	}
@@ -134,6 +141,12 @@ type flashMedia interface {
 
 func runFlash(ctx context.Context, out, messages io.Writer, image []string, opts *flashOptions) error {
 	f := &flasher{opts: opts, messages: messages, out: out}
+	source, err := opts.winpe.chosen()
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	opts.build.windowsPE = source != nil
 	switch {
 	case len(image) == 1:
 		media, err := openFlashImage(ctx, messages, image[0], opts.size)
@@ -143,19 +156,26 @@ func runFlash(ctx context.Context, out, messages io.Writer, image []string, opts
 		defer media.Close()
 		f.media = media
 	case opts.sites != "":
-		sites, err := openSites(ctx, messages, opts)
+		sites, err := openSites(ctx, messages, opts, source)
 		if err != nil {
 			return err
 		}
 		f.media, f.sites = sites, sites
 	default:
+		lay, err := stickLayer(ctx, source)
+		if err != nil {
+			return err
+		}
 		spec, err := opts.build.spec(ctx, messages)
 		if err != nil {
 			return err
 		}
-		tree, err := spec.StickTree(ctx)
+		tree, err := lay(ctx, spec)
 		if err != nil {
 			return err
+		}
+		if tree.UEFIOnly {
+			fmt.Fprintf(messages, "bootmend: "+uefiOnly+"\n", "each stick")
 		}
 		f.media = &flashTree{tree: tree, size: opts.size}
 	}

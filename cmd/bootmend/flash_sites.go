@@ -42,6 +42,7 @@ type flashSites struct {
 	all      *keys.List
 	base     image.Spec // without keys
 	model    flashTree  // of the first site, to see what fits
+	lay      func(context.Context, image.Spec) (*image.Tree, error)
 
 	mu    sync.Mutex
 	sites []*flashSite
@@ -51,7 +52,8 @@ type flashSites struct {
 var errNoSite = errors.New("every site has its stick")
 
 // openSites reads the table of sites and sees that each has keys, before anything is written.
-func openSites(ctx context.Context, messages io.Writer, opts *flashOptions) (*flashSites, error) {
+// source is of Windows PE, or nil.
+func openSites(ctx context.Context, messages io.Writer, opts *flashOptions, source *winpeSource) (*flashSites, error) {
 	sealed, err := opts.build.finishedVault()
 	if err != nil {
 		return nil, err
@@ -88,12 +90,18 @@ func openSites(ctx context.Context, messages io.Writer, opts *flashOptions) (*fl
 	if err != nil {
 		return nil, err
 	}
+	if s.lay, err = stickLayer(ctx, source); err != nil {
+		return nil, err
+	}
 	if s.base, err = opts.build.spec(ctx, messages); err != nil {
 		return nil, err
 	}
-	tree, err := s.base.StickTree(ctx)
+	tree, err := s.lay(ctx, s.base)
 	if err != nil {
 		return nil, err
+	}
+	if tree.UEFIOnly {
+		fmt.Fprintf(messages, "bootmend: "+uefiOnly+"\n", "each stick")
 	}
 	s.model = flashTree{tree: tree, size: opts.size}
 	s.base.Keys, s.base.Vault = nil, nil
@@ -125,7 +133,7 @@ func (s *flashSites) take(ctx context.Context, d device.Device) (flash.Source, s
 	if err != nil {
 		return nil, site.name, err
 	}
-	tree, err := spec.StickTree(ctx)
+	tree, err := s.lay(ctx, spec)
 	if err != nil {
 		return nil, site.name, err
 	}

@@ -78,7 +78,7 @@ func runWizard(ctx context.Context, in io.Reader, out io.Writer, accessible bool
 // wizardWork does what the wizard asks for as the commands do it.
 type wizardWork struct {
 	directory, tenant *keys.List // what was fetched
-	cloud             string     // of the tenant; empty is the global one
+	tenantServer      string     // in place of Microsoft's clouds, for tests
 }
 
 // Keys implements tui.Work.
@@ -109,10 +109,10 @@ func (w *wizardWork) Directory(ctx context.Context, server, user string, passwor
 }
 
 // Tenant implements tui.Work.
-func (w *wizardWork) Tenant(ctx context.Context, tenant string, prompt func(address, code string)) (tui.KeySummary, error) {
-	source := entra.Source{Cloud: entra.Clouds["global"], Tenant: tenant, Version: version, Prompt: prompt}
-	if w.cloud != "" {
-		source.Cloud = entra.Cloud{Login: w.cloud, Graph: w.cloud}
+func (w *wizardWork) Tenant(ctx context.Context, cloud, tenant string, prompt func(address, code string)) (tui.KeySummary, error) {
+	source := entra.Source{Cloud: entra.Clouds[cloud], Tenant: tenant, Version: version, Prompt: prompt}
+	if w.tenantServer != "" {
+		source.Cloud = entra.Cloud{Login: w.tenantServer, Graph: w.tenantServer}
 	}
 	list, err := source.Keys(ctx)
 	if err != nil {
@@ -312,9 +312,12 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 		}
 		update(tui.Progress{Name: a.Output, State: "done"})
 		say(tui.Good, "%s is made, media number %s", a.Output, info.MediaID)
+		if info.UEFIOnly {
+			say(tui.Soft, uefiOnly, a.Output)
+		}
 		say(tui.Plain, "\"bootmend flash %s --all\" writes it to sticks.", a.Output)
 	default:
-		return outcome, w.flash(ctx, a, spec, say, update)
+		return outcome, w.flash(ctx, a, spec, source, say, update)
 	}
 	return outcome, nil
 }

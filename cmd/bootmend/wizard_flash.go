@@ -11,11 +11,19 @@ import (
 	"github.com/bootmend/bootmend/image/flash/device"
 )
 
-// flash writes the media that spec describes to the chosen sticks, as the command does.
-func (*wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, say func(tui.Style, string, ...any), update func(tui.Progress)) error {
-	tree, err := spec.StickTree(ctx)
+// flash writes the media that spec describes, of Windows PE where there is a source of it, to the chosen sticks, as the
+// command does.
+func (*wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, source *winpeSource, say func(tui.Style, string, ...any), update func(tui.Progress)) error {
+	lay, err := stickLayer(ctx, source)
 	if err != nil {
 		return err
+	}
+	tree, err := lay(ctx, spec)
+	if err != nil {
+		return err
+	}
+	if tree.UEFIOnly {
+		say(tui.Soft, uefiOnly, "each stick")
 	}
 	list, err := listDevices()
 	if err != nil {

@@ -17,9 +17,9 @@ func TestWizardSources(t *testing.T) {
 	if err := os.WriteFile(file, []byte("KeyID,RecoveryKey\n"+id+"2,110022"+key+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := &wizardWork{cloud: server.URL}
+	w := &wizardWork{tenantServer: server.URL}
 	code := ""
-	s, err := w.Tenant(t.Context(), "", func(_, c string) { code = c })
+	s, err := w.Tenant(t.Context(), "global", "", func(_, c string) { code = c })
 	if err != nil || s.Keys != 1 || code == "" {
 		t.Fatalf("%+v, code %q, error %v", s, code, err)
 	}

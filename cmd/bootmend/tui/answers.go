@@ -60,6 +60,7 @@ type Answers struct {
 	// With WindowsPE the media start that, made of WinPE, in place of bootmend's own Linux.
 	WindowsPE bool
 	WinPE     string
+	WinPENote string // what it is
 
 	Source  Source
 	Mixed   []Source // FromMix: which
@@ -70,7 +71,8 @@ type Answers struct {
 	User      string
 	Password  Passphrase
 	UserNote  string // what that gave
-	// Tenant is that of Entra ID; empty: of who logs in.
+	// Tenant is that of Entra ID; empty: of who logs in. It is in Cloud, as "bootmend keys fetch entra" calls it.
+	Cloud       string
 	Tenant      string
 	TenantNote  string
 	Control     string // FromServer: the server.yaml of a control server
@@ -102,9 +104,12 @@ type Answers struct {
 	Page  bool
 }
 
+// globalCloud is where nearly all tenants are.
+const globalCloud = "global"
+
 // NewAnswers are the defaults.
 func NewAnswers() *Answers {
-	return &Answers{Goal: GoalUSB, Source: FromFile, Protection: ByPassphrase, OnSuccess: "reboot", OnFailure: "wait", ToDevices: true, Page: true}
+	return &Answers{Goal: GoalUSB, Source: FromFile, Cloud: globalCloud, Protection: ByPassphrase, OnSuccess: "reboot", OnFailure: "wait", ToDevices: true, Page: true}
 }
 
 // Builds reports whether media are made.
@@ -147,6 +152,9 @@ func (a *Answers) Commands() [][]string {
 	}
 	if a.Uses(FromTenant) {
 		fetch := []string{"bootmend", "keys", "fetch", "entra"}
+		if a.Cloud != globalCloud {
+			fetch = append(fetch, "--cloud", a.Cloud)
+		}
 		if a.Tenant != "" {
 			fetch = append(fetch, "--tenant", a.Tenant)
 		}

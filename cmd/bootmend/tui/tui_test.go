@@ -51,8 +51,11 @@ func (f *fake) Directory(_ context.Context, server, user string, password Passph
 	return KeySummary{Keys: 31, Computers: 30}, nil
 }
 
-func (f *fake) Tenant(ctx context.Context, tenant string, prompt func(address, code string)) (KeySummary, error) {
+func (f *fake) Tenant(ctx context.Context, cloud, tenant string, prompt func(address, code string)) (KeySummary, error) {
 	prompt("https://microsoft.com/devicelogin", "ABCD-EFGH")
+	if cloud == "china" {
+		return KeySummary{Keys: 5, Computers: 5}, nil
+	}
 	switch tenant {
 	case "slow.example.com":
 		<-ctx.Done()
@@ -342,7 +345,7 @@ func TestSteps(t *testing.T) {
 		"Windows PE":                 {[]string{"2", "2", "Win11.iso", "enter"}, "winpe", "Windows PE 10.0.26100, x64"},
 		"no Windows PE":              {[]string{"2", "2", "photo.jpg", "enter"}, "winpe", "no Windows PE in it"},
 		"Windows PE, server":         {[]string{"2", "2", "Win11.iso", "enter", "enter", "5"}, "keys", "no server is asked"},
-		"Windows PE, sticks now":     {[]string{"1", "2", "Win11.iso", "enter", "enter", "2", "enter", "enter", "enter", "enter", "1"}, "target", "make an image file"},
+		"Windows PE, sticks now":     {[]string{"1", "2", "Win11.iso", "enter", "enter", "2", "enter", "enter", "enter", "enter", "1"}, "devices", "Kingston"},
 		"no domain controller":       {[]string{"enter", "1", "3", "enter"}, "directory", "no name of a server"},
 		"login refused":              {append(toDirectory, "EXAMPLE\\adm", "enter", "wrong", "enter"), "password", "refuses the login"},
 		"directory":                  {append(toDirectory, "adm@example.com", "enter", good, "enter"), "password", "31 recovery keys of 30 computers"},
@@ -361,10 +364,11 @@ func TestSteps(t *testing.T) {
 		"nothing to check":           {[]string{"4", "gone.img", "enter"}, "check", "no such file"},
 		"check":                      {[]string{"4", "stick.img", "enter"}, "review", "is compared with"},
 		"report":                     {[]string{"5", "exports", "enter", "enter", "enter"}, "review", "written to bootmend-report.html"},
-		"no tenant":                  {[]string{"enter", "1", "4", "exa mple", "enter"}, "tenant", "no tenant"},
-		"tenant refuses":             {[]string{"enter", "1", "4", "other.example.com", "enter"}, "tenant", "the login failed"},
-		"tenant without keys":        {[]string{"enter", "1", "4", "empty.example.com", "enter"}, "tenant", "no recovery keys"},
-		"tenant":                     {[]string{"enter", "1", "4", "enter"}, "tenant", "12 recovery keys of 11 computers"},
+		"no tenant":                  {[]string{"enter", "1", "4", "1", "exa mple", "enter"}, "tenant", "no tenant"},
+		"tenant refuses":             {[]string{"enter", "1", "4", "1", "other.example.com", "enter"}, "tenant", "the login failed"},
+		"tenant without keys":        {[]string{"enter", "1", "4", "1", "empty.example.com", "enter"}, "tenant", "no recovery keys"},
+		"tenant":                     {[]string{"enter", "1", "4", "enter", "enter"}, "tenant", "12 recovery keys of 11 computers"},
+		"tenant in China":            {[]string{"enter", "1", "4", "4", "enter"}, "tenant", "5 recovery keys of 5 computers"},
 		"mix of one":                 {[]string{"enter", "1", "6", "space", "enter"}, "mix", "not several"},
 		"report without a page":      {[]string{"5", "exports", "enter", "2"}, "review", "stay as they are"},
 		"network boot, folder taken": {append(toFolder, "exports", "enter"), "folder", "folder with other files"},
@@ -372,7 +376,7 @@ func TestSteps(t *testing.T) {
 		"network boot, no parent":    {append(toFolder, "gone/boot", "enter"), "folder", "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDriver(t, &fake{})
+			d := newDriver(t, &fake{devices: sticks})
 			d.press(test.keys...).at(test.at).see(test.see)
 		})
 	}
@@ -471,9 +475,9 @@ func TestLines(t *testing.T) {
 			did:   "bootmend build iso -o heal.iso --control server.yaml",
 		},
 		"several sources": {
-			input: "2\n1\n6\n1\n1 2 3\ndc1.example.com\nadm\n\nkeys.csv\n1\n\n\n\n\n\nyes\n",
+			input: "2\n1\n6\n1\n1 2 3\ndc1.example.com\nadm\n2\n\nkeys.csv\n1\n\n\n\n\n\nyes\n",
 			see: []string{"not several", "type the code ABCD-EFGH", "Keys: 214 ", "Keys: 31 ", "Keys: 12 ",
-				"bootmend keys fetch ad --server dc1.example.com --user adm -o keys-ad.csv", "bootmend keys fetch entra -o keys-entra.csv"},
+				"bootmend keys fetch ad --server dc1.example.com --user adm -o keys-ad.csv", "bootmend keys fetch entra --cloud usgov -o keys-entra.csv"},
 			did: "bootmend build iso -o heal.iso --keys keys.csv --keys keys-ad.csv --keys keys-entra.csv",
 		},
 		"report": {
@@ -485,6 +489,11 @@ func TestLines(t *testing.T) {
 			input: "2\n2\nWin11.iso\n2\n\n\n\n\n\nyes\n",
 			see:   []string{"Windows PE 10.0.26100, x64"},
 			did:   "bootmend build iso -o heal.iso --env winpe --winpe Win11.iso",
+		},
+		"Windows PE, sticks": {
+			input: "1\n2\nWin11.iso\n2\n\n\n\n\n1\n2 3\nyes\n",
+			see:   []string{"starts Windows PE 10.0.26100, x64.", "is erased"},
+			did:   "bootmend flash --to /dev/sdb --to /dev/sdc --unmount --env winpe --winpe Win11.iso",
 		},
 		"left":          {input: "q\n", err: ErrQuit},
 		"input ends":    {input: "2\n", err: ErrQuit},
@@ -557,7 +566,7 @@ func TestLogin(t *testing.T) {
 	d := newDriver(t, w)
 	said := make(chan tea.Msg, 1)
 	d.s.send = func(msg tea.Msg) { said <- msg }
-	d.press("enter", "1", "4", "slow.example.com", "enter")
+	d.press("enter", "1", "4", "1", "slow.example.com", "enter")
 	_, _ = d.s.Update(<-said)
 	d.see("https://microsoft.com/devicelogin", "ABCD-EFGH", "Esc stops").golden("login")
 	d.press("esc").at("tenant")

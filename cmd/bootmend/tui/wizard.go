@@ -101,7 +101,7 @@ func questions(w Work, say func(text string)) []Question {
 				if err != nil {
 					return "", err
 				}
-				a.WinPE = path
+				a.WinPE, a.WinPENote = path, description
 				return description, nil
 			},
 		},
@@ -187,6 +187,21 @@ func questions(w Work, say func(text string)) []Question {
 			},
 		},
 		{
+			ID: "cloud", Title: "In which cloud of Microsoft is the tenant?", Kind: Choose, Needed: from(FromTenant),
+			Help: "The national ones have servers of their own.",
+			Options: static(
+				Option{Value: globalCloud, Label: "The global one", Help: "recommended: nearly all tenants, those of GCC included"},
+				Option{Value: "usgov", Label: "US Government, GCC High"},
+				Option{Value: "dod", Label: "US Government, DoD"},
+				Option{Value: "china", Label: "China, operated by 21Vianet"},
+			),
+			Preset: func(a *Answers) []string { return []string{a.Cloud} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				a.Cloud = v[0]
+				return "", nil
+			},
+		},
+		{
 			ID: "tenant", Title: "Which tenant of Entra ID?", Kind: Text, Needed: from(FromTenant),
 			Help: "Its domain or ID, such as example.com; empty takes that of who logs in. The login is in a browser, on any device, " +
 				"with a role that may read BitLocker keys, such as Cloud Device Administrator.",
@@ -195,7 +210,7 @@ func questions(w Work, say func(text string)) []Question {
 				if a.Tenant = strings.TrimSpace(v[0]); strings.ContainsAny(a.Tenant, " \t/") {
 					return "", errors.New("that is no tenant: type a domain such as example.com, or leave it empty")
 				}
-				s, err := w.Tenant(ctx, a.Tenant, func(address, code string) {
+				s, err := w.Tenant(ctx, a.Cloud, a.Tenant, func(address, code string) {
 					say("Open " + address + " in a browser, on any device, and type the code " + code)
 				})
 				if err != nil {
@@ -439,13 +454,10 @@ func questions(w Work, say func(text string)) []Question {
 		{
 			ID: "target", Title: "Where shall it go?", Kind: Choose, Needed: is(GoalUSB),
 			Help: "Both make the same stick.",
-			Options: func(_ context.Context, a *Answers) ([]Option, error) {
-				sticks := Option{Value: "sticks", Label: "Onto sticks now", Help: "several at once; each is read back and compared"}
-				if a.StartsWindowsPE() {
-					sticks.Refused = "make an image file of Windows PE first, then \"bootmend flash\" it"
-				}
-				return []Option{sticks, {Value: "file", Label: "Into an image file", Help: "for \"bootmend flash\", another tool, or later"}}, nil
-			},
+			Options: static(
+				Option{Value: "sticks", Label: "Onto sticks now", Help: "several at once; each is read back and compared"},
+				Option{Value: "file", Label: "Into an image file", Help: "for \"bootmend flash\", another tool, or later"},
+			),
 			Preset: func(a *Answers) []string {
 				if a.ToDevices {
 					return []string{"sticks"}
@@ -733,6 +745,9 @@ func review(a *Answers) []Line {
 	}
 	if a.Rules != "" {
 		say(Plain, "- also heals: %s.", a.RulesTitle)
+	}
+	if a.StartsWindowsPE() {
+		say(Plain, "- starts %s.", a.WinPENote)
 	}
 	say(Plain, "- if it is healed: %s. If not: %s.", action(a.OnSuccess), action(a.OnFailure))
 	say(Plain, "")

@@ -15,8 +15,9 @@ type Work interface {
 	Keys(ctx context.Context, path string) (KeySummary, error)
 	// Directory fetches the keys of Active Directory, for Do: as user, or with a Kerberos ticket where that is empty.
 	Directory(ctx context.Context, server, user string, password Passphrase) (KeySummary, error)
-	// Tenant fetches the keys of Entra ID, for Do. prompt says where a person logs in, and with which code.
-	Tenant(ctx context.Context, tenant string, prompt func(address, code string)) (KeySummary, error)
+	// Tenant fetches the keys of Entra ID, for Do, from one of Microsoft's clouds by its name. prompt says where a
+	// person logs in, and with which code.
+	Tenant(ctx context.Context, cloud, tenant string, prompt func(address, code string)) (KeySummary, error)
 	// WinPE looks for Windows PE in an ISO image, a folder or a WIM, and says what it is.
 	WinPE(path string) (description string, err error)
 	// Control reads the file of a control server and gives its address.
