@@ -16,6 +16,7 @@ import (
 type terminal struct {
 	t      *testing.T
 	socket string
+	mask   func(screen string) string // of what varies; may be nil
 }
 
 func newTerminal(t *testing.T, env []string, args ...string) *terminal {
@@ -41,7 +42,7 @@ func terminalOf(t *testing.T, size, dir string, env []string, args ...string) *t
 	if err := os.Symlink(self, name); err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{t, filepath.Join(t.TempDir(), "tmux")}
+	term := &terminal{t: t, socket: filepath.Join(t.TempDir(), "tmux")}
 	columns, rows, _ := strings.Cut(size, "x")
 	// The shell outlives Ctrl-C and tells how the program ended; the screen stays when the shell has ended too.
 	const shell = `trap : INT; "$@"; echo "[ended with $?]"`

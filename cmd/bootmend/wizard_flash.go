@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/bootmend/bootmend/cmd/bootmend/tui"
 	"github.com/bootmend/bootmend/image"
@@ -29,7 +30,8 @@ func (*wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, s
 	if err != nil {
 		return err
 	}
-	f := &flasher{opts: &flashOptions{unmount: true}, media: &flashTree{tree: tree}, display: &wizardFlash{say, update}}
+	display := &wizardFlash{tell: update, lines: map[string]tui.Line{}}
+	f := &flasher{opts: &flashOptions{unmount: true}, media: &flashTree{tree: tree}, display: display}
 	var chosen []device.Device
 	for _, c := range a.Devices {
 		i := slices.IndexFunc(list, func(d device.Device) bool { return d.Path == c.Path })
@@ -42,13 +44,19 @@ func (*wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, s
 		chosen = append(chosen, list[i])
 	}
 	f.write(ctx, chosen)
+	for _, d := range chosen {
+		line := display.lines[d.Path]
+		say(line.Style, "%s", line.Text)
+	}
 	return f.conclude(ctx, len(chosen) > 1)
 }
 
 // wizardFlash shows sticks at work in the wizard.
 type wizardFlash struct {
-	say  func(tui.Style, string, ...any)
 	tell func(tui.Progress)
+
+	mu    sync.Mutex
+	lines map[string]tui.Line // what became of each, by its path
 }
 
 func (v *wizardFlash) add(d device.Device, site string, _ bool) *flashRow {
@@ -60,13 +68,19 @@ func (v *wizardFlash) update(row *flashRow, s flash.Status) {
 }
 
 func (v *wizardFlash) finish(row *flashRow, r flash.Result) {
+	line := tui.Line{Text: fmt.Sprintf("%s is written and was read back: good", row.device), Style: tui.Good}
 	p := tui.Progress{Name: row.device.String(), State: string(r.State()), Err: r.Err}
-	if r.State() == flash.Good {
+	switch r.State() {
+	case flash.Good:
 		p.State = "done"
-		v.say(tui.Good, "%s is written and was read back: good", row.device)
-	} else {
-		v.say(tui.Bad, "%s is %s: %v", row.device, r.State(), r.Err)
+	case flash.Stopped:
+		line = tui.Line{Text: fmt.Sprintf("%s is stopped: write it again before use", row.device), Style: tui.Bad}
+	default:
+		line = tui.Line{Text: fmt.Sprintf("%s is %s: %v", row.device, r.State(), r.Err), Style: tui.Bad}
 	}
+	v.mu.Lock()
+	v.lines[row.device.Path] = line
+	v.mu.Unlock()
 	v.tell(p)
 }
 

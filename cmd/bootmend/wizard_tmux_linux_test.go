@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,15 +19,22 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/image/flash/flashtest"
 )
 
 var update = flag.Bool("update", false, "write the golden screens anew")
 
-// look is a screen of a whole run: what it has to show, and what is pressed then. Names of keys are tmux's.
+// look is a screen of a whole run: what it has to show, and what is pressed then. Names of keys are tmux's, but for
+// "resize 100x30". What begins with ~ is a pattern, of a screen that does not stand still and is not kept.
 type look struct {
 	see   string
 	press []string
 }
+
+const (
+	moving = "~"
+	resize = "resize "
+)
 
 // shown is a screen as the golden file has it.
 type shown struct {
@@ -96,7 +109,9 @@ func (m *terminal) follow(golden string, run []look) {
 	for i, l := range run {
 		pressed := strings.Join(l.press, " ")
 		screen := ""
-		if *update {
+		if pattern, ok := strings.CutPrefix(l.see, moving); ok {
+			m.expect(pattern)
+		} else if *update {
 			screen = m.settled(l.see)
 		} else if want[i].see != l.see || want[i].pressed != pressed || !strings.Contains(want[i].screen, l.see) {
 			m.t.Fatalf("screen %d of %s is another one: write it anew with -update and look at it", i+1, golden)
@@ -105,6 +120,11 @@ func (m *terminal) follow(golden string, run []look) {
 		}
 		got = append(got, shown{l.see, pressed, screen})
 		for _, key := range l.press {
+			if size, ok := strings.CutPrefix(key, resize); ok {
+				columns, rows, _ := strings.Cut(size, "x")
+				m.tmux("resize-window", "-x", columns, "-y", rows)
+				continue
+			}
 			m.keys(key)
 		}
 	}
@@ -116,7 +136,11 @@ func (m *terminal) follow(golden string, run []look) {
 // screen is what the terminal shows, but for what varies.
 func (m *terminal) screen() string {
 	m.t.Helper()
-	return masked(m.tmux("capture-pane", "-p"))
+	screen := masked(m.tmux("capture-pane", "-p"))
+	if m.mask != nil {
+		screen = m.mask(screen)
+	}
+	return screen
 }
 
 // patience is for a machine that has much else to do.
@@ -272,6 +296,18 @@ var wizardRuns = map[string][]look{
 		{"What do you want?", press("Down", "C-c")},
 		{"[ended with 3]", nil},
 	},
+	// The window is made larger and smaller while a person is at it.
+	"resized": {
+		{"What do you want?", press("Down", "Down", "resize 132x43")},
+		{"> Network boot", press("resize 60x18")},
+		{"> Network boot", press("Enter")},
+		{"Where do the recovery keys come from?", press("1")},
+		{"Which file or folder has the keys?", press("keys.csv", "resize 132x43", "Enter")},
+		{"2 recovery keys of 2 computers", press("resize 60x18")},
+		{"2 recovery keys of 2 computers", press("resize 80x24")},
+		{"2 recovery keys of 2 computers", press("C-c")},
+		{"[ended with 3]", nil},
+	},
 }
 
 // TestWizardRuns goes through the wizard with the keyboard, from the first screen to what is left on the terminal.
@@ -283,18 +319,322 @@ func TestWizardRuns(t *testing.T) {
 		for _, size := range []string{"80x24", "200x60"} {
 			t.Run(name+"/"+size, func(t *testing.T) {
 				t.Parallel()
-				golden, err := filepath.Abs(filepath.Join("testdata", "wizard", name+"-"+size+".txt"))
-				if err != nil {
-					t.Fatal(err)
-				}
 				dir := wizardDir(t)
 				if name == "check" {
 					if _, errs, err := bootmend("build", "usb", "-o", filepath.Join(dir, "stick.img")); err != nil {
 						t.Fatalf("%v\n%s", err, errs)
 					}
 				}
-				terminalOf(t, size, dir, []string{"TERM=screen"}).follow(golden, run)
+				terminalOf(t, size, dir, []string{"TERM=screen"}).follow(goldenFile(t, name+"-"+size), run)
 			})
 		}
 	}
+}
+
+func goldenFile(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("testdata", "wizard", name+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// onlySticks leaves of a list of devices those of the test, under other names.
+func onlySticks(devs []string) func(string) string {
+	other := regexp.MustCompile(`(?m)^ *(> )? *(\[.\]|-) +(/dev/\S+)  .*\n(     +\S.*\n)*`)
+	return func(screen string) string {
+		left := 0
+		screen = other.ReplaceAllStringFunc(screen, func(part string) string {
+			if dev := other.FindStringSubmatch(part)[3]; slices.Contains(devs, dev) {
+				return part
+			}
+			left += strings.Count(part, "\n")
+			return ""
+		})
+		if i := strings.LastIndex(strings.TrimRight(screen, "\n"), "\n"); i >= 0 {
+			screen = screen[:i] + strings.Repeat("\n", left) + screen[i:]
+		}
+		for i, dev := range devs {
+			screen = regexp.MustCompile(regexp.QuoteMeta(dev)+`\b`).ReplaceAllString(screen, fmt.Sprintf("/dev/stick%d", i+1))
+		}
+		return screen
+	}
+}
+
+// TestWizardSticks writes two sticks at once: slow ones, to see how far they are, and with Windows PE.
+func TestWizardSticks(t *testing.T) {
+	if _, err := assets.OpenBundle(); err != nil {
+		t.Skip(err)
+	}
+	const progress = `(writing|verifying) +\[#*\.*\] +\d+ %  \d+ MB/s  \d+s left`
+	both := moving + `(?s)Working.*` + progress + `.*` + progress
+	marked := press("Space", "Down", "Space", "Enter")
+	t.Run("linux", func(t *testing.T) {
+		t.Parallel()
+		var devs []string
+		for range 2 {
+			dev, _ := slowStick(t, &flashtest.Faulty{Size: 300 << 20, Rate: 12e6})
+			devs = append(devs, dev)
+		}
+		term := terminalOf(t, "80x24", wizardDir(t), []string{"TERM=screen", testSticksEnv + "=" + strings.Join(devs, ",")})
+		term.mask = onlySticks(devs)
+		term.follow(goldenFile(t, "sticks-80x24"), []look{
+			{"What do you want?", press("1")},
+			{"What shall the machines start?", press("1")},
+			{"Where do the recovery keys come from?", press("2")},
+			{"A rule pack of your own?", press("Enter")},
+			{"What shall be done with the faulty files?", press("Enter")},
+			{"What does a healed machine do?", press("Enter")},
+			{"What does a machine do that could not be healed?", press("Enter")},
+			{"Where shall it go?", press("Enter")},
+			{"Which sticks?", press("Enter")},
+			{"no stick is chosen", marked},
+			{"Is this right?", press("Enter")},
+			{both, press("resize 60x20")},
+			{both, press("resize 80x24")},
+			{"was read back: good", press("Enter")},
+			{"[ended with 0]", nil},
+		})
+	})
+	t.Run("stopped", func(t *testing.T) {
+		t.Parallel()
+		dev, _ := slowStick(t, &flashtest.Faulty{Size: 300 << 20, Rate: 8e6})
+		term := terminalOf(t, "80x24", wizardDir(t), []string{"TERM=screen", testSticksEnv + "=" + dev})
+		term.mask = onlySticks([]string{dev})
+		term.follow(goldenFile(t, "stopped-80x24"), []look{
+			{"What do you want?", press("1")},
+			{"What shall the machines start?", press("1")},
+			{"Where do the recovery keys come from?", press("2")},
+			{"A rule pack of your own?", press("Enter")},
+			{"What shall be done with the faulty files?", press("Enter")},
+			{"What does a healed machine do?", press("Enter")},
+			{"What does a machine do that could not be healed?", press("Enter")},
+			{"Where shall it go?", press("Enter")},
+			{"Which sticks?", press("Space", "Enter")},
+			{"Is this right?", press("Enter")},
+			{moving + progress, press("C-c")},
+			{"Stopped.", press("Enter")},
+			{"[ended with 1]", nil},
+		})
+	})
+	t.Run("winpe", func(t *testing.T) {
+		t.Parallel()
+		dir, devs := wizardDir(t), []string{plainStick(t, 300<<20), plainStick(t, 300<<20)}
+		if err := os.Symlink(windowsMedium(t, "LZX"), filepath.Join(dir, "medium")); err != nil {
+			t.Fatal(err)
+		}
+		term := terminalOf(t, "200x60", dir, []string{"TERM=screen", testSticksEnv + "=" + strings.Join(devs, ",")})
+		term.mask = onlySticks(devs)
+		term.follow(goldenFile(t, "winpe-200x60"), []look{
+			{"What do you want?", press("1")},
+			{"What shall the machines start?", press("2")},
+			{"Where is Windows PE?", press("medium", "Enter")},
+			{"Windows Setup", press("Enter")},
+			{"Where do the recovery keys come from?", press("5")},
+			{"in Windows PE no server is asked", press("2")},
+			{"A rule pack of your own?", press("Enter")},
+			{"What shall be done with the faulty files?", press("Enter")},
+			{"What does a healed machine do?", press("Enter")},
+			{"What does a machine do that could not be healed?", press("Enter")},
+			{"Where shall it go?", press("Enter")},
+			{"Which sticks?", marked},
+			{"Is this right?", press("Enter")},
+			{"was read back: good", press("Enter")},
+			{"[ended with 0]", nil},
+		})
+	})
+}
+
+// TestWizardColours looks at what is sent to terminals that have more or fewer colours, at a question with a dangerous
+// answer: the sixteen that all have, or none; without them it can be told by other signs, and a dumb terminal gets
+// nothing but text.
+func TestWizardColours(t *testing.T) {
+	const attribute = `\x1b\[(?:[\d;]*;)?`
+	red := regexp.MustCompile(attribute + `31m`)
+	any := regexp.MustCompile(attribute + `[34][0-8]m|` + attribute + `(9|10)[0-7]m`)
+	more := regexp.MustCompile(attribute + `[34]8[;:]`)
+	for name, test := range map[string]struct {
+		env      []string
+		coloured bool
+	}{
+		"16 colours":       {[]string{"TERM=screen"}, true},
+		"Linux console":    {[]string{"TERM=linux"}, true},
+		"256 colours":      {[]string{"TERM=xterm-256color"}, true},
+		"all colours":      {[]string{"TERM=xterm-256color", "COLORTERM=truecolor"}, true},
+		"no colours asked": {[]string{"TERM=xterm-256color", "COLORTERM=truecolor", "NO_COLOR=1"}, false},
+		"an old PuTTY":     {[]string{"TERM=putty"}, true},
+		"none there":       {[]string{"TERM=vt100"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := wizardDir(t)
+			term := terminalOf(t, "80x24", dir, test.env)
+			raw := filepath.Join(dir, "raw")
+			term.expect("What do you want")
+			term.tmux("pipe-pane", "cat >"+raw)
+			for _, l := range []look{
+				{"What do you want", press("2")}, {"What shall the machines start", press("1")}, {"keys come from", press("1")},
+				{"Which file or folder", press("keys.csv", "Enter")}, {"2 recovery keys", press("Enter")}, {"How shall the keys be protected", press("Down")},
+			} {
+				term.expect(regexp.QuoteMeta(l.see))
+				for _, key := range l.press {
+					term.keys(key)
+				}
+			}
+			term.expect(`> A second stick`)
+			screen := term.tmux("capture-pane", "-p", "-e")
+			if got := red.MatchString(screen); got != test.coloured {
+				t.Errorf("red: %t\n%q", got, screen)
+			}
+			data, err := os.ReadFile(raw)
+			if err != nil || len(data) == 0 {
+				t.Fatalf("%d bytes were sent, error %v", len(data), err)
+			}
+			if more.Match(data) {
+				t.Errorf("more than 16 colours are sent: %q", data)
+			}
+			if any.Match(data) != test.coloured {
+				t.Errorf("colours are sent: %t\n%q", !test.coloured, data)
+			}
+			term.keys("C-c")
+			if got := term.status(); got != "3" {
+				t.Errorf("exit status %s", got)
+			}
+		})
+	}
+}
+
+// TestWizardDumb answers line by line where the terminal can do no more, with a passphrase that does not show.
+func TestWizardDumb(t *testing.T) {
+	if _, err := assets.OpenBundle(); err != nil {
+		t.Skip(err)
+	}
+	dir := wizardDir(t)
+	term := terminalOf(t, "80x24", dir, []string{"TERM=dumb"})
+	raw := filepath.Join(dir, "raw")
+	term.expect("What do you want")
+	term.tmux("pipe-pane", "cat >"+raw)
+	const secret = "correct horse battery staple"
+	term.follow(goldenFile(t, "dumb-80x24"), []look{
+		{"[1]:", press("2", "Enter")},
+		{"What shall the machines start?", press("Enter")},
+		{"Where do the recovery keys come from?", press("Enter")},
+		{"Which file or folder has the keys?", press("keys.csv", "Enter")},
+		{"How shall the keys be protected?", press("Enter")},
+		{"Passphrase", press("monday", "Enter")},
+		{"too easy to guess", press(secret, "Enter")},
+		{"The same passphrase again", press("something else", "Enter")},
+		{"do not agree", press(secret, "Enter")},
+		{"A rule pack of your own?", press("Enter")},
+		{"What shall be done with the faulty files?", press("Enter")},
+		{"What does a healed machine do?", press("Enter")},
+		{"What does a machine do that could not be healed?", press("Enter")},
+		{"Which file shall be written?", press("photos", "Enter")},
+		{"photos is a folder", press("Enter")},
+		{"Type yes to begin", press("yes", "Enter")},
+		{"[ended with 0]", nil},
+	})
+	data, err := os.ReadFile(raw)
+	if err != nil || len(data) == 0 || bytes.ContainsRune(data, '\x1b') {
+		t.Errorf("error %v, was sent %q", err, data)
+	}
+	if bytes.Contains(data, []byte(secret)) {
+		t.Errorf("the passphrase shows: %q", data)
+	}
+}
+
+// TestWizardAccessible drives the wizard by a script, through pipes, and keeps the whole conversation.
+func TestWizardAccessible(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds an image")
+	}
+	if _, err := assets.OpenBundle(); err != nil {
+		t.Skip(err)
+	}
+	const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+	for name, test := range map[string]struct {
+		answers []string
+		status  int
+	}{
+		"accessible-iso": {[]string{"9", "2", "", "1", "nothing.csv", "keys.csv", "2", "hello", recipient, "wrong.yaml", "own.yaml", "1", "", "2",
+			"3", "b", "1", "", "", "", "yes"}, 0},
+		"accessible-check": {[]string{"4", "photos/holiday.jpg", "yes", "b", "b", "5", "sticks", "2", "yes"}, 0},
+		// Who leaves after it has failed is not told again.
+		"accessible-failed": {[]string{"4", "photos/holiday.jpg", "yes", "q"}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			golden := goldenFile(t, name)
+			got, status := converse(t, wizardDir(t), test.answers)
+			if status != test.status {
+				t.Errorf("exit status %d\n%s", status, got)
+			}
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("the conversation is\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// converse answers each question as it is asked. What is asked ends with a colon, and no line after it.
+func converse(t *testing.T, dir string, answers []string) (transcript string, status int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self, "wizard", "--accessible")
+	cmd.Args[0], cmd.Dir = "bootmend", dir // the test program is bootmend under that name
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		_ = w.Close() // does not fail
+		ended <- err
+	}()
+	var said strings.Builder
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := r.Read(buf)
+		if said.Write(buf[:n]); err != nil {
+			break
+		}
+		if strings.HasSuffix(said.String(), ": ") && len(answers) > 0 {
+			fmt.Fprintf(&said, "<%s>\n", answers[0])
+			if _, err := io.WriteString(in, answers[0]+"\n"); err != nil {
+				t.Fatalf("%v\n%s", err, &said)
+			}
+			answers = answers[1:]
+		}
+	}
+	var exit *exec.ExitError
+	if err := <-ended; errors.As(err, &exit) {
+		status = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if len(answers) > 0 {
+		t.Errorf("not asked for: %q", answers)
+	}
+	return masked(said.String()), status
 }

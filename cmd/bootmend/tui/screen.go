@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/ansi"
+	"github.com/muesli/termenv"
 )
 
 // Run asks on a full screen. What was done is also written to out at the end, since the screen is cleared; what went
@@ -22,6 +24,9 @@ import (
 func Run(ctx context.Context, out io.Writer, w Work, options ...tea.ProgramOption) error {
 	s := newScreen(ctx, w)
 	defer s.stop()
+	if plain := lipgloss.ColorProfile() == termenv.Ascii; plain && os.Getenv("NO_COLOR") == "" && sixteen(os.Getenv("TERM")) {
+		lipgloss.SetColorProfile(termenv.ANSI)
+	}
 	options = append([]tea.ProgramOption{tea.WithAltScreen(), tea.WithOutput(out), tea.WithoutSignalHandler()}, options...)
 	program := tea.NewProgram(s, options...)
 	s.send = program.Send
@@ -37,6 +42,11 @@ func Run(ctx context.Context, out io.Writer, w Work, options ...tea.ProgramOptio
 		fmt.Fprintln(out, line.Text)
 	}
 	return s.err
+}
+
+// sixteen knows terminals with colours whose names say nothing of it.
+func sixteen(name string) bool {
+	return slices.ContainsFunc([]string{"screen", "tmux", "rxvt", "putty", "cygwin", "konsole"}, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // phase is what the screen does.
@@ -548,7 +558,11 @@ func (s *screen) View() string {
 	for range s.height - len(head) - len(body) - 2 {
 		out.WriteString("\n")
 	}
-	out.WriteString(" " + styles[Soft].Render(ansi.Truncate(strings.Join(foot, "   "), width, "")))
+	const gap = "   "
+	for len(foot) > 1 && ansi.StringWidth(strings.Join(foot, gap)) > width {
+		foot = foot[1:] // the last ones lead out
+	}
+	out.WriteString(" " + styles[Soft].Render(ansi.Truncate(strings.Join(foot, gap), width, "")))
 	return out.String()
 }
 
@@ -683,7 +697,7 @@ func (s *screen) viewWork(width int) []string {
 		lines = append(lines, styles[Strong].Render(ansi.Truncate(m.Name, width, "...")))
 		text := m.State
 		if m.Total > 0 && m.Err == nil {
-			text = fmt.Sprintf("%-9s %s %3d %%", m.State, gauge(m.Done, m.Total, 30), 100*m.Done/m.Total)
+			text = fmt.Sprintf("%-9s %s %3d %%", m.State, gauge(m.Done, m.Total, max(8, min(30, width-44))), 100*m.Done/m.Total)
 			if m.speed > 0 {
 				text += fmt.Sprintf("  %.0f MB/s", m.speed/1e6)
 			}

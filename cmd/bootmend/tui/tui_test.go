@@ -492,7 +492,7 @@ func TestLines(t *testing.T) {
 		},
 		"Windows PE, sticks": {
 			input: "1\n2\nWin11.iso\n2\n\n\n\n\n1\n2 3\nyes\n",
-			see:   []string{"starts Windows PE 10.0.26100, x64.", "is erased"},
+			see:   []string{"starts Windows PE: Windows PE 10.0.26100, x64.", "is erased"},
 			did:   "bootmend flash --to /dev/sdb --to /dev/sdc --unmount --env winpe --winpe Win11.iso",
 		},
 		"left":          {input: "q\n", err: ErrQuit},

@@ -735,6 +735,9 @@ func review(a *Answers) []Line {
 	}
 	say(Plain, "")
 	say(Strong, "What it does to a machine that is started from it:")
+	if a.StartsWindowsPE() {
+		say(Plain, "- starts Windows PE: %s.", a.WinPENote)
+	}
 	switch {
 	case a.DryRun:
 		say(Plain, "- shows what it would heal. No disk is changed.")
@@ -745,9 +748,6 @@ func review(a *Answers) []Line {
 	}
 	if a.Rules != "" {
 		say(Plain, "- also heals: %s.", a.RulesTitle)
-	}
-	if a.StartsWindowsPE() {
-		say(Plain, "- starts %s.", a.WinPENote)
 	}
 	say(Plain, "- if it is healed: %s. If not: %s.", action(a.OnSuccess), action(a.OnFailure))
 	say(Plain, "")
