@@ -360,14 +360,32 @@ func fileOf(fsys fs.FS, name string) (BootFile, error) {
 	return BootFile{"/" + name, info.Size(), func() (io.ReadCloser, error) { return fsys.Open(name) }}, nil
 }
 
-// NetworkFiles are what wimboot starts the source from, for UEFI and for a BIOS alike: it takes the boot managers out of
-// the WIM, and fits the boot configuration to the firmware.
+// NetworkFiles are what wimboot starts the source from, for UEFI and for a BIOS alike, the WIM last. It takes a boot
+// manager that it is not given out of the WIM. Of a boot configuration, it fits that for a BIOS to UEFI, but not the other
+// way around, so that it is the one for a BIOS that it gets, if there is one.
 func (s *Source) NetworkFiles(ctx context.Context, image int, agent []byte, when time.Time, more ...wim.Addition) ([]BootFile, error) {
 	files, err := s.StickFiles(ctx, image, agent, when, more...)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(files, func(f BootFile) bool {
-		return !slices.ContainsFunc([]string{pathBCD, pathSDI, pathWIM}, func(p string) bool { return strings.EqualFold(p, f.Path) })
-	}), nil
+	tree, err := s.WIM.Image(image)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.WIMPath, err)
+	}
+	// A boot manager for a BIOS that is only in the WIM lies where wimboot looks, but not where disks have it.
+	files, missing, err := s.complete(files, biosFiles[1:], tree, when)
+	if err != nil {
+		return nil, err
+	}
+	store := pathBCDBIOS
+	if missing != nil {
+		store = pathBCD
+	}
+	var list []BootFile
+	for _, path := range []string{pathManagerBIOS, pathManager, store, pathSDI, pathWIM} {
+		if i := slices.IndexFunc(files, func(f BootFile) bool { return strings.EqualFold(f.Path, path) }); i >= 0 {
+			list = append(list, files[i])
+		}
+	}
+	return list, nil
 }

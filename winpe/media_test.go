@@ -107,6 +107,20 @@ func TestBootConfiguration(t *testing.T) {
 				}
 				hivex(t, got, want)
 			}
+			network, err := s.NetworkFiles(t.Context(), 1, []byte("MZ"), when)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{pathManagerBIOS, pathManager, pathBCDBIOS, pathSDI, pathWIM}
+			if test.bios == "" {
+				want = []string{pathManager, pathBCD, pathSDI, pathWIM}
+			}
+			if !slices.EqualFunc(network, want, func(f BootFile, path string) bool { return strings.EqualFold(f.Path, path) }) {
+				t.Errorf("for wimboot: %v", network)
+			}
+			if got, want := content(t, network, want[len(want)-3]), content(t, disc.Files, want[len(want)-3]); got != want {
+				t.Error("wimboot gets another store")
+			}
 			if (disc.BIOS.Size > 0) != (test.bios != "") {
 				t.Errorf("boot sector of %d bytes", disc.BIOS.Size)
 			}

@@ -158,14 +158,15 @@ const (
 	pathNetWIM  = "/boot.wim"
 )
 
-// ipxeScript starts wimboot. The names of the second column are those that wimboot looks for.
-const ipxeScript = `#!ipxe
-kernel wimboot
-initrd bcd BCD
-initrd boot.sdi boot.sdi
-initrd boot.wim boot.wim
-boot
-`
+// ipxeScript starts wimboot with files, by the names that it looks for.
+func ipxeScript(files []image.File) []byte {
+	script := "#!ipxe\nkernel wimboot\n"
+	for _, f := range files {
+		name := strings.TrimPrefix(f.Path, "/")
+		script += "initrd " + name + " " + strings.Replace(name, "bcd", "BCD", 1) + "\n"
+	}
+	return []byte(script + "boot\n")
+}
 
 // maxWimboot bounds a file of some 60 KiB.
 const maxWimboot = 4 << 20
@@ -186,7 +187,8 @@ func (w *winpeSource) network(ctx context.Context, spec image.Spec, wimboot stri
 	for i, f := range files { // most servers tell capitals from small letters
 		files[i].Path = "/" + path.Base(strings.ToLower(f.Path))
 	}
-	boot := append([]image.File{image.FromBytes(pathScript, []byte(ipxeScript)), image.FromBytes(pathWimboot, loader)}, imageFiles(files)...)
+	started := imageFiles(files)
+	boot := append([]image.File{image.FromBytes(pathScript, ipxeScript(started)), image.FromBytes(pathWimboot, loader)}, started...)
 	return image.WindowsPENetworkTree(ctx, boot, spec.Time, spec.Vault != nil)
 }
 

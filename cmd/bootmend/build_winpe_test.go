@@ -306,7 +306,7 @@ func TestBuildWinPENetwork(t *testing.T) {
 			t.Fatalf("%v\n%s", err, errs)
 		}
 	}
-	for name, want := range map[string]string{"wimboot": "MZ wimboot", "bcd": "UEFI store", "boot.sdi": "sdi"} {
+	for name, want := range map[string]string{"wimboot": "MZ wimboot", "bcd": "BIOS store", "boot.sdi": "sdi", "bootmgr": "manager", "bootx64.efi": "manager for UEFI"} {
 		if got, err := os.ReadFile(filepath.Join(out, name)); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
@@ -325,7 +325,7 @@ func TestBuildWinPENetwork(t *testing.T) {
 			}
 		}
 	}
-	if loaded != 4 {
+	if loaded != 6 {
 		t.Errorf("%s", script)
 	}
 	if got, errs, err := bootmend("verify", out); err != nil || !strings.Contains(got, "with Windows PE") {

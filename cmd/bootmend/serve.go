@@ -383,7 +383,11 @@ func (s *bootServer) fetched(client, name string) {
 	if host, _, err := net.SplitHostPort(client); err == nil {
 		client = host
 	}
-	switch "/" + strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/") {
+	path := "/" + strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/")
+	if s.windowsPE && path == media.PathNetShim {
+		return // of that name, Windows PE has a file among others
+	}
+	switch path {
 	case media.PathNetShim, media.PathNetBIOS, pathWimboot:
 		s.lines.printf("%s has loaded its boot program", client)
 	case pathNetWIM:

@@ -70,7 +70,8 @@ func TestServeWindowsPE(t *testing.T) {
 				if err != nil || string(got) != string(want) {
 					t.Errorf("%s: %d bytes, want %d, %v", below, len(got), len(want), err)
 				}
-				if below == "bcd" || below == "boot.sdi" || below == "boot.wim" {
+				switch below {
+				case "bootmgr", "bootx64.efi", "bcd", "boot.sdi", "boot.wim":
 					sum += int64(len(want))
 				}
 				return nil
@@ -80,7 +81,7 @@ func TestServeWindowsPE(t *testing.T) {
 			}
 			// iPXE packs each with its name, in whole pages.
 			size, err := strconv.ParseInt(strings.TrimPrefix(found[1], ": "), 16, 64)
-			if err != nil || size < sum || size > sum+4*4096 {
+			if err != nil || size < sum || size > sum+6*4096 {
 				t.Errorf("wimboot was given %d bytes for files of %d, %v", size, sum, err)
 			}
 		})
