@@ -11,9 +11,15 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
 )
 
-const childFolder = "BOOTMEND_TEST_CONTROL"
+// The folder of the server, and the address of its database where it is PostgreSQL.
+const (
+	childFolder   = "BOOTMEND_TEST_CONTROL"
+	childDatabase = "BOOTMEND_TEST_DATABASE"
+)
 
 // TestChild is no test: it is a server in a process of its own.
 func TestChild(t *testing.T) {
@@ -21,7 +27,16 @@ func TestChild(t *testing.T) {
 	if dir == "" {
 		t.Skip("the server of other tests")
 	}
-	s := newSite(t, dir, Options{Space: 4 << 30, KeysPerHour: 5000}) // as the program does by itself
+	o := Options{Space: 4 << 30, KeysPerHour: 5000} // as the program does by itself
+	if address := os.Getenv(childDatabase); address != "" {
+		db, err := store.OpenURL(context.Background(), store.Address(address))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		o.DB = db
+	}
+	s := newSite(t, dir, o)
 	fmt.Printf("server %s %x\n", s.web.URL, s.pin())
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test is over
 }
@@ -33,10 +48,10 @@ type child struct {
 	pin [sha256.Size]byte
 }
 
-func startChild(t *testing.T, dir string) child {
+func startChild(t *testing.T, dir string, environment ...string) child {
 	t.Helper()
 	c := child{cmd: exec.CommandContext(context.Background(), os.Args[0], "-test.run=^TestChild$")}
-	c.cmd.Env = append(os.Environ(), childFolder+"="+dir)
+	c.cmd.Env = append(append(os.Environ(), childFolder+"="+dir), environment...)
 	in, err := c.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

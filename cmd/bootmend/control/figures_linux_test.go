@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store/storetest"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
@@ -23,7 +24,12 @@ func TestFigures(t *testing.T) {
 	if os.Getenv("BOOTMEND_BENCH") == "" {
 		t.Skip("measures; set BOOTMEND_BENCH=1, or run make bench")
 	}
-	child := startChild(t, t.TempDir())
+	t.Run("SQLite", func(t *testing.T) { figures(t) })
+	t.Run("PostgreSQL", func(t *testing.T) { figures(t, childDatabase+"="+string(storetest.Start(t).Address())) })
+}
+
+func figures(t *testing.T, environment ...string) {
+	child := startChild(t, t.TempDir(), environment...)
 	url, pin, cmd := child.url, child.pin, child.cmd
 	memory := func() int {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
@@ -93,7 +99,7 @@ func TestFigures(t *testing.T) {
 		return nil
 	})
 	logs := each(func(i int) error { return clients[i].Report(ctx, logOf(runs[i], remediate.OutcomeHealed)) })
-	fmt.Printf("%d machines over loopback, each with its own connection:\n", simulated)
+	fmt.Printf("%s: %d machines over loopback, each with its own connection:\n", t.Name(), simulated)
 	row := func(what string, took time.Duration, n int) {
 		fmt.Printf("  %-36s %6.2f s  %6.0f a second\n", what, took.Seconds(), float64(n)/took.Seconds())
 	}
