@@ -430,6 +430,11 @@ func (v *visit) ask(protector bitlocker.GUID, volume string) (result asked, err 
 	}
 	held := (at.Limited || v.s.options.Approve) && !at.Approved || v.fleet.Halted != "" || v.m.Decision == string(fleet.Leave) || !found
 	if v.m.Step = "waits for a key"; isTyped || !held {
+		if at.Given {
+			if err := v.charge(spaceOfLine); err != nil {
+				return result, err
+			}
+		}
 		// Before it is given: no key leaves without a line.
 		if err := v.audit("given", at); err != nil {
 			return result, err

@@ -56,6 +56,7 @@ func (s *Server) tidy(tx *store.Tx, now time.Time) error {
 const (
 	spaceOfMachine  = 1 << 10
 	spaceOfQuestion = 1 << 10 // with its lines in the audit
+	spaceOfLine     = 1 << 8  // of the audit, where a key is given once more
 )
 
 // space is how much is kept of all machines. It is looked at now and then, and counted on in between, so it may be a

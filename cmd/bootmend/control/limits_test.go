@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -131,6 +132,23 @@ func TestSpace(t *testing.T) {
 			t.Errorf("nobody was told: %s", s.lines)
 		}
 	})
+}
+
+// TestSpaceOfAudit: the same key may be asked for again and again, but each time there is a line.
+func TestSpaceOfAudit(t *testing.T) {
+	const most = 64 << 10
+	s := newSite(t, "", Options{Space: most})
+	for i := 0; ; i++ {
+		if _, err := s.key(context.Background(), "10.0.0.1", fleet.KeyRequest{Run: runNo(0), Machine: remediate.Identity{Serial: "A"}, Protector: knownID}); err != nil {
+			if !errors.Is(err, errFull) || len(s.audit()) != i+1 { // asked once, given i times
+				t.Errorf("%v after %d, with %d lines", err, i, len(s.audit()))
+			}
+			return
+		}
+		if i > most/spaceOfLine {
+			t.Fatal("lines take no space")
+		}
+	}
 }
 
 // TestPages shows machines part by part, and exports all of them.

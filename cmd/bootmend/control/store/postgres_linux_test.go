@@ -47,6 +47,17 @@ func TestAddress(t *testing.T) {
 			t.Errorf("%s shows the password: %s", name, text)
 		}
 	}
+	without := strings.Replace(right, url.UserPassword("", storetest.Password).String(), "", 1)
+	if db, err := store.OpenURL(context.Background(), store.Address(without)); err == nil {
+		_ = db.Close()
+		t.Error("it is opened without a password")
+	}
+	t.Setenv("PGPASSWORD", storetest.Password)
+	if db, err := store.OpenURL(context.Background(), store.Address(without)); err != nil {
+		t.Errorf("with the password in the environment: %v", err)
+	} else {
+		_ = db.Close()
+	}
 	if text := fmt.Sprintf("%v %+v %#v %s %q", p.Address(), p.Address(), p.Address(), p.Address(), p.Address()); strings.Contains(text, "fleet") {
 		t.Errorf("an address prints: %s", text)
 	}
