@@ -731,7 +731,12 @@ func TestExport(t *testing.T) {
 // TestKilled kills a server, in a process of its own, while machines hand their logs in: each that was accepted is there.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
-	child := startChild(t, dir)
+	killed(t, startChild(t, dir), func() *site { return newSite(t, dir, Options{}) })
+}
+
+// killed kills a server that runs already; again starts one with the same database.
+func killed(t *testing.T, child child, again func() *site) {
+	t.Helper()
 	var mu sync.Mutex
 	accepted := map[string][]byte{}
 	enough := make(chan struct{})
@@ -766,7 +771,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	machines.Wait()
-	s := newSite(t, dir, Options{})
+	s := again()
 	kept := s.logs()
 	for run, log := range accepted {
 		if !bytes.Equal(kept[run], log) {

@@ -137,6 +137,16 @@ func TestShared(t *testing.T) {
 	}
 }
 
+// TestSharedKilled kills a server, and then the database.
+func TestSharedKilled(t *testing.T) {
+	p := storetest.Start(t)
+	killed(t, startChild(t, t.TempDir(), childDatabase+"="+string(p.Address())), func() *site {
+		p.Stop()
+		p.Start()
+		return newSite(t, t.TempDir(), Options{DB: p.Open()})
+	})
+}
+
 // TestSharedDecisions has two servers count at the same time: together they must decide as one does.
 func TestSharedDecisions(t *testing.T) {
 	p := storetest.Start(t)

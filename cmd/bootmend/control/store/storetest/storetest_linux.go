@@ -119,13 +119,13 @@ func (p *Postgres) Start() {
 	}
 }
 
-// Stop has it break off what it does, and waits for its end.
+// Stop has it end as if it had crashed: what it has said to be kept must be there when it starts again.
 func (p *Postgres) Stop() {
 	if p.cmd == nil {
 		return
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGINT) // fast shutdown
-	_ = p.cmd.Wait()                         // it was told to
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT) // immediate shutdown
+	_ = p.cmd.Wait()                          // it was told to
 	p.cmd = nil
 }
 
