@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -122,25 +120,41 @@ func runControlExport(ctx context.Context, out, messages io.Writer, opts *contro
 		return err
 	}
 	defer func() { _ = db.Close() }() // only read
-	reports := filepath.Join(opts.output, "reports")
-	if err := os.Mkdir(opts.output, 0o700); errors.Is(err, fs.ErrExist) {
-		return withHint(err, "name a folder that is not there yet")
-	} else if err != nil {
+	path := filepath.Clean(opts.output)
+	if _, err := os.Lstat(path); err == nil {
+		return withHint(fmt.Errorf("%s: is there already", path), "name a folder that is not there yet")
+	}
+	folder, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.part")
+	if err != nil {
+		return withHint(err, "name a folder in one that exists and that you may write to")
+	}
+	defer func() { _ = os.RemoveAll(folder) }() // it has its name by then, or is not whole
+	logs, events, err := exportStore(ctx, db, folder)
+	if err != nil {
 		return err
 	}
+	if err := os.Rename(folder, path); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s: %s, %s of the audit\n", path, plural(logs, "log"), plural(events, "line"))
+	return nil
+}
+
+// exportStore writes all that is in a database into a folder, and counts it.
+func exportStore(ctx context.Context, db *store.DB, folder string) (logs, events int, err error) {
+	reports := filepath.Join(folder, "reports")
 	if err := os.Mkdir(reports, 0o700); err != nil {
-		return err
+		return 0, 0, err
 	}
-	logs, events := 0, 0
 	if err := control.EachLog(ctx, db, func(r store.Report) error {
 		logs++
 		return os.WriteFile(filepath.Join(reports, r.Run+".jsonl"), r.Log, 0o600)
 	}); err != nil {
-		return err
+		return 0, 0, err
 	}
-	audit, err := output.Create(filepath.Join(opts.output, "audit.jsonl"), true)
+	audit, err := output.Create(filepath.Join(folder, "audit.jsonl"), true)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer audit.Discard()
 	var line bytes.Buffer
@@ -153,11 +167,7 @@ func runControlExport(ctx context.Context, out, messages io.Writer, opts *contro
 		_, err := audit.Write(line.Bytes())
 		return err
 	}); err != nil {
-		return audit.Explain(err, 0)
+		return 0, 0, audit.Explain(err, 0)
 	}
-	if err := audit.Commit(); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "%s: %s, %s of the audit\n", opts.output, plural(logs, "log"), plural(events, "line"))
-	return nil
+	return logs, events, audit.Commit()
 }
