@@ -19,6 +19,7 @@ import (
 	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/iso"
 	"github.com/bootmend/bootmend/image/netboot"
+	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/winpe"
 	"github.com/bootmend/bootmend/winpe/wim"
 )
@@ -108,8 +109,8 @@ func (o *winpeOptions) open() (w *winpeSource, err error) {
 		return nil, err
 	}
 	if status.Use == 0 {
-		return nil, withHint(fmt.Errorf("%s: no image in it can heal machines", status.WIM),
-			"\"bootmend winpe info %s\" says what each one lacks", o.path)
+		return nil, withHint(fmt.Errorf("%s: no image in it can heal machines%s", status.WIM, lacks(status)),
+			"\"bootmend winpe info %s\" says more", o.path)
 	}
 	w = &winpeSource{Source: source, image: status.Use}
 	_, open, err := assets.MendExe()
@@ -128,6 +129,15 @@ func (o *winpeOptions) open() (w *winpeSource, err error) {
 		w.drivers, err = readDrivers(o.drivers)
 	}
 	return w, err
+}
+
+// lacks says of each image what it has not got.
+func lacks(status *winpe.Status) string {
+	var text strings.Builder
+	for _, i := range status.Images {
+		fmt.Fprintf(&text, "; image %d (%s): %s", i.Index, remediate.Printable(i.Name), i.Problem)
+	}
+	return text.String()
 }
 
 // chosen is the source where Windows PE is wanted, nil otherwise.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -133,17 +135,20 @@ func (*wizardWork) WinPE(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	text := status.WIM
 	for _, i := range status.Images {
 		if i.Index != status.Use {
 			continue
 		}
-		text := remediate.Printable(i.Name)
+		text = remediate.Printable(i.Name)
 		if v := i.Windows; v != nil {
 			text += fmt.Sprintf(", %d.%d.%d, %s", v.Major, v.Minor, v.Build, architecture(v.Architecture))
 		}
-		return text, nil
 	}
-	return status.WIM, nil
+	for _, missing := range status.Missing {
+		text += "; missing: " + missing
+	}
+	return text, nil
 }
 
 // Control implements tui.Work.
@@ -310,8 +315,13 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 		if err != nil {
 			return outcome, err
 		}
+		sum, err := checksum(ctx, a.Output)
+		if err != nil {
+			return outcome, err
+		}
 		update(tui.Progress{Name: a.Output, State: "done"})
 		say(tui.Good, "%s is made, media number %s", a.Output, info.MediaID)
+		say(tui.Plain, "SHA-256 %s", sum)
 		if info.UEFIOnly {
 			say(tui.Soft, uefiOnly, a.Output)
 		}
@@ -320,6 +330,28 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 		return outcome, w.flash(ctx, a, spec, source, say, update)
 	}
 	return outcome, nil
+}
+
+// checksum is the SHA-256 of an image that was made just now, in hexadecimal digits. The wizard's are small; of one as
+// large as the stick that it is for, it would take minutes.
+func checksum(ctx context.Context, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }() // read only
+	sum := sha256.New()
+	for {
+		_, err := io.CopyN(sum, f, 1<<20)
+		switch {
+		case errors.Is(err, io.EOF):
+			return hex.EncodeToString(sum.Sum(nil)), nil
+		case err != nil:
+			return "", err
+		case ctx.Err() != nil:
+			return "", ctx.Err()
+		}
+	}
 }
 
 // told are the lines that a command would have printed on the way.

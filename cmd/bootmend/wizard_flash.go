@@ -48,6 +48,7 @@ func (*wizardWork) flash(ctx context.Context, a *tui.Answers, spec image.Spec, s
 		line := display.lines[d.Path]
 		say(line.Style, "%s", line.Text)
 	}
+	say(tui.Plain, "Media number %s: bootmend/media.id on each stick has it, too.", tree.ID)
 	return f.conclude(ctx, len(chosen) > 1)
 }
 

@@ -215,7 +215,8 @@ var wizardRuns = map[string][]look{
 		{"Where shall it go?", press("2")},
 		{"Which file shall be written?", press("Enter")},
 		{"Is this right?", press("Enter")},
-		{"heal.img is made", press("Enter")},
+		{"heal.img is made", press("Down", "Down", "Down")},
+		{"The same without the wizard", press("Enter")},
 		{"[ended with 0]", nil},
 	},
 	"iso": {
@@ -236,7 +237,7 @@ var wizardRuns = map[string][]look{
 		{"What does a healed machine do?", press("3")},
 		{"What does a machine do that could not be healed?", press("3")},
 		{"Which file shall be written?", press("C-u", "discs/heal.iso", "Enter")},
-		{"no such file", press("C-u", "heal.iso", "Enter")},
+		{"discs is not there", press("C-u", "heal.iso", "Enter")},
 		{"Is this right?", press("Enter")},
 		{"heal.iso is made", press("Enter")},
 		{"[ended with 0]", nil},
@@ -296,6 +297,20 @@ var wizardRuns = map[string][]look{
 		{"What do you want?", press("Down", "C-c")},
 		{"[ended with 3]", nil},
 	},
+	// What is begun is stopped, and nothing of it is left: see TestWizardRuns.
+	"interrupted": {
+		{"What do you want?", press("2")},
+		{"What shall the machines start?", press("1")},
+		{"Where do the recovery keys come from?", press("2")},
+		{"A rule pack of your own?", press("Enter")},
+		{"What shall be done with the faulty files?", press("Enter")},
+		{"What does a healed machine do?", press("Enter")},
+		{"What does a machine do that could not be healed?", press("Enter")},
+		{"Which file shall be written?", press("Enter")},
+		{"Is this right?", press("Enter", "C-c")},
+		{"Stopped. Nothing half-written is left", press("Enter")},
+		{"[ended with 1]", nil},
+	},
 	// The window is made larger and smaller while a person is at it.
 	"resized": {
 		{"What do you want?", press("Down", "Down", "resize 132x43")},
@@ -325,7 +340,20 @@ func TestWizardRuns(t *testing.T) {
 						t.Fatalf("%v\n%s", err, errs)
 					}
 				}
-				terminalOf(t, size, dir, []string{"TERM=screen"}).follow(goldenFile(t, name+"-"+size), run)
+				term := terminalOf(t, size, dir, []string{"TERM=screen"})
+				term.follow(goldenFile(t, name+"-"+size), run)
+				if left, err := filepath.Glob(filepath.Join(dir, ".*")); name == "interrupted" && (len(left) > 0 || err != nil) {
+					t.Errorf("%q is left, error %v", left, err)
+				}
+				if name == "usb" {
+					sum := strings.Fields(tool(t, "sha256sum", filepath.Join(dir, "heal.img")))[0]
+					if last := term.tmux("capture-pane", "-p"); !strings.Contains(last, "SHA-256 "+sum) {
+						t.Errorf("the checksum is %s:\n%s", sum, last)
+					}
+				}
+				if _, err := os.Stat(filepath.Join(dir, "heal.iso")); (err == nil) != (name == "iso") {
+					t.Errorf("heal.iso: %v", err)
+				}
 			})
 		}
 	}

@@ -539,16 +539,19 @@ func (s *screen) View() string {
 		}
 		head = []string{s.title(text)}
 		body = s.paint(s.result(), width)
-		at = s.scroll + s.room(head, foot) - 1
-		foot = []string{"Enter leave", "up/down scroll"}
+		at = s.scroll + s.room(head) - 2
+		foot = []string{"Enter leave"}
 		if s.failed() {
 			foot = append(foot, "Esc back")
 		}
 	}
-	room := max(3, s.height-len(head)-3)
+	room := s.room(head)
 	if len(body) > room {
 		from := max(0, min(at-room+2, len(body)-room))
 		s.scroll = min(s.scroll, len(body)-room)
+		if s.phase == finished || s.flow.current().Kind == Review {
+			foot = append([]string{fmt.Sprintf("up/down scroll (%d more below)", len(body)-from-room)}, foot...)
+		}
 		body = body[from : from+room]
 	}
 	var out strings.Builder
@@ -566,7 +569,8 @@ func (s *screen) View() string {
 	return out.String()
 }
 
-func (s *screen) room(head, _ []string) int { return max(3, s.height-len(head)-3) }
+// room is how many lines of the body fit.
+func (s *screen) room(head []string) int { return max(3, s.height-len(head)-3) }
 
 func (s *screen) title(text string) string {
 	return styles[Strong].Render("bootmend") + styles[Soft].Render("  "+text)
@@ -608,7 +612,7 @@ func (s *screen) viewQuestion(width int) (head, body []string, at int, foot []st
 	case Review:
 		body = s.paint(q.Text(s.flow.answers), width)
 		foot[0] = "Enter begin"
-		at = s.scroll + s.room(head, foot) - 1
+		at = s.scroll + s.room(head) - 2
 	}
 	switch {
 	case s.busy:

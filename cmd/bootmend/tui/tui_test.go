@@ -27,7 +27,8 @@ type fake struct {
 	fail    error
 	mends   bool // the second try does not fail
 	tries   int
-	block   bool // until the context ends
+	lines   []Line // of the outcome
+	block   bool   // until the context ends
 	halted  atomic.Bool
 }
 
@@ -144,6 +145,9 @@ func (f *fake) Do(ctx context.Context, a *Answers, update func(Progress)) (*Outc
 		return nil, f.fail
 	}
 	update(Progress{Name: "/dev/sdb", State: "done"})
+	if f.lines != nil {
+		return &Outcome{Lines: f.lines}, nil
+	}
 	return &Outcome{Lines: []Line{{"1 stick written and verified.", Good}}}, nil
 }
 
@@ -275,7 +279,7 @@ const good = "correct horse battery staple"
 func TestSticks(t *testing.T) {
 	w := &fake{devices: sticks}
 	d := newDriver(t, w)
-	d.at("goal").golden("goal").press("enter").at("environment").golden("environment").press("enter").at("keys").golden("keys").press("enter")
+	d.at("goal").golden("goal").picture("goal").press("enter").at("environment").golden("environment").press("enter").at("keys").golden("keys").press("enter")
 	d.at("keyfile").see("keys.csv", "exports/").press("keys.csv", "enter").see("214 recovery keys of 210 computers", "line 7").golden("keyfile")
 	d.press("enter").at("protection").golden("protection").press("enter")
 	d.at("passphrase").press("short", "enter").see("too easy to guess").at("passphrase")
@@ -286,8 +290,8 @@ func TestSticks(t *testing.T) {
 	d.at("policy").press("enter").at("success").press("enter").at("failure").press("enter").at("target").press("enter")
 	d.at("devices").golden("devices")
 	d.press("enter").see("no stick is chosen")
-	d.press("space").see("it holds the running system").press("down", "space", "down", "space", "enter")
-	d.at("review").golden("review").press("enter")
+	d.press("space").see("it holds the running system").press("down", "space", "down", "space").golden("marked").picture("marked").press("enter")
+	d.at("review").golden("review").picture("review").press("enter")
 	if d.s.phase != finished || d.s.err != nil {
 		t.Fatalf("phase %d, error %v", d.s.phase, d.s.err)
 	}
@@ -318,7 +322,7 @@ func TestSteps(t *testing.T) {
 		at   string
 		see  string
 	}{
-		"no such key file":           {append(toKeyFile, "nothing.csv", "enter"), "keyfile", "no such file"},
+		"no such key file":           {append(toKeyFile, "nothing.csv", "enter"), "keyfile", "is not there"},
 		"no key list":                {append(toKeyFile, "photo.jpg", "enter"), "keyfile", "is no key list"},
 		"key list without keys":      {append(toKeyFile, "empty.csv", "enter"), "keyfile", "holds no usable recovery key"},
 		"no key file named":          {append(toKeyFile, "enter"), "keyfile", "no name is given"},
@@ -338,9 +342,9 @@ func TestSteps(t *testing.T) {
 		"rule pack of others":        {append(toRules, "signed.yaml", "enter", "enter", "other.pub", "enter"), "ruleskey", "signed with another key"},
 		"signed rule pack":           {append(toRules, "signed.yaml", "enter", "enter", "team.pub", "enter"), "ruleskey", "The signature is right"},
 		"signature not checked":      {append(toRules, "signed.yaml", "enter", "enter", "enter"), "policy", ""},
-		"no such rule pack":          {append(toRules, "none.yaml", "enter"), "rules", "no such file"},
+		"no such rule pack":          {append(toRules, "none.yaml", "enter"), "rules", "is not there"},
 		"odd passphrase":             {append(toProtection, "enter", "été en forêt, déjà vu", "enter"), "passphrase", "not every keyboard"},
-		"output in a missing folder": {append(toRules, "enter", "enter", "enter", "enter", "x/", "enter"), "output", "no such file"},
+		"output in a missing folder": {append(toRules, "enter", "enter", "enter", "enter", "x/", "enter"), "output", "is not there"},
 		"output exists":              {append(toRules, "enter", "enter", "enter", "enter", "esc"), "failure", ""},
 		"Windows PE":                 {[]string{"2", "2", "Win11.iso", "enter"}, "winpe", "Windows PE 10.0.26100, x64"},
 		"no Windows PE":              {[]string{"2", "2", "photo.jpg", "enter"}, "winpe", "no Windows PE in it"},
@@ -357,11 +361,11 @@ func TestSteps(t *testing.T) {
 		"control server, no keys":    {[]string{"enter", "1", "5", "server.yaml", "enter", "enter"}, "rules", "Always healed"},
 		"network boot, keys":         {[]string{"3", "1", "keys.csv", "enter", "enter", "3"}, "protection", "anybody on the network"},
 		"network boot, address":      {append(toBootServer, "10.0.0", "enter"), "bootserver", "no IPv4 address"},
-		"network boot, folder":       {append(toBootServer, "10.0.0.2", "enter", "x/boot", "enter"), "folder", "no such file"},
+		"network boot, folder":       {append(toBootServer, "10.0.0.2", "enter", "x/boot", "enter"), "folder", "is not there"},
 		"network boot":               {append(toBootServer, "10.0.0.2", "enter", "enter"), "review", "folder of the boot server is written to tftpboot"},
 		"back from the first step":   {[]string{"esc"}, "goal", "What do you want?"},
 		"back and again":             {[]string{"2", "esc", "esc"}, "goal", "> ISO"},
-		"nothing to check":           {[]string{"4", "gone.img", "enter"}, "check", "no such file"},
+		"nothing to check":           {[]string{"4", "gone.img", "enter"}, "check", "is not there"},
 		"check":                      {[]string{"4", "stick.img", "enter"}, "review", "is compared with"},
 		"report":                     {[]string{"5", "exports", "enter", "enter", "enter"}, "review", "written to bootmend-report.html"},
 		"no tenant":                  {[]string{"enter", "1", "4", "1", "exa mple", "enter"}, "tenant", "no tenant"},
@@ -373,7 +377,7 @@ func TestSteps(t *testing.T) {
 		"report without a page":      {[]string{"5", "exports", "enter", "2"}, "review", "stay as they are"},
 		"network boot, folder taken": {append(toFolder, "exports", "enter"), "folder", "folder with other files"},
 		"network boot, no folder":    {append(toFolder, "enter"), "folder", "no name is given"},
-		"network boot, no parent":    {append(toFolder, "gone/boot", "enter"), "folder", "no such file"},
+		"network boot, no parent":    {append(toFolder, "gone/boot", "enter"), "folder", "is not there"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDriver(t, &fake{devices: sticks})
@@ -427,6 +431,24 @@ func TestFailedWork(t *testing.T) {
 	if d.quit {
 		t.Error("left")
 	}
+}
+
+// TestScroll reads a result that is longer than the screen, from its first line to its last.
+func TestScroll(t *testing.T) {
+	var lines []Line
+	for i := range 40 {
+		lines = append(lines, Line{Text: fmt.Sprintf("machine %02d", i+1), Style: Row})
+	}
+	d := newDriver(t, &fake{lines: lines})
+	d.press("5", "exports", "enter", "2", "enter").see("machine 01", "machine 20", "up/down scroll (24 more below)")
+	d.press("down").see("machine 02", "machine 21", "(23 more below)")
+	if strings.Contains(d.text(), "machine 01") {
+		t.Errorf("it does not scroll:\n%s", d.text())
+	}
+	for range 60 {
+		d.press("down")
+	}
+	d.see("machine 40", "bootmend report exports", "(0 more below)").press("up").see("(1 more below)")
 }
 
 // TestSmall draws every step on tiny and huge terminals.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -548,7 +549,7 @@ func questions(w Work, say func(text string)) []Question {
 				if path == "" {
 					return "", errors.New("no name is given: type the folder to write")
 				}
-				if _, err := os.Stat(filepath.Dir(filepath.Clean(path))); err != nil {
+				if err := there(filepath.Dir(filepath.Clean(path))); err != nil {
 					return "", err
 				}
 				if err := w.Folder(path); err != nil {
@@ -621,10 +622,19 @@ func existing(text string) (string, error) {
 	if path == "" {
 		return "", errors.New("no name is given: choose a file, or type its path")
 	}
-	if _, err := os.Stat(path); err != nil {
-		return "", err
+	return path, there(path)
+}
+
+// there says what to do about a path that leads to nothing.
+func there(path string) error {
+	_, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is not there: choose from the list, or type its whole path", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s may not be looked at by you: choose another, or start bootmend as an administrator", path)
 	}
-	return path, nil
+	return err
 }
 
 // plainPath takes off what shells and file managers put around a path that is dragged into a terminal.
@@ -647,7 +657,7 @@ func keepOutput(_ context.Context, a *Answers, v []string) (string, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return "", fmt.Errorf("%s is a folder: add the name of a file", path)
 	}
-	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+	if err := there(filepath.Dir(path)); err != nil {
 		return "", err
 	}
 	a.Output = path
@@ -801,6 +811,12 @@ func after(a *Answers) []Line {
 		say(Plain, "Switch it on and tap the key for the boot menu until it shows, then choose the medium:")
 		say(Plain, "  Dell, Lenovo, Acer, Fujitsu: F12    HP: F9    ASUS: F8 or Esc    MSI: F11")
 		say(Plain, "  Surface: hold volume-down while pressing power    Toshiba: F12")
+	}
+	if a.hasKeys() && a.Protection == Unprotected {
+		say(Bad, "Keep the media under lock and key, hand them over in person, and count them: whoever has one has the keys.")
+	}
+	if a.Builds() && a.Source == FromServer {
+		say(Plain, "Whoever has the media can ask the server for keys: keep them under lock and key, and let it run with --approve.")
 	}
 	if a.hasKeys() && a.Protection == ByPassphrase {
 		say(Plain, "Tell the passphrase to those who are at the machines by phone, never on a note beside the media.")
