@@ -83,7 +83,9 @@ func work() {
 	defer func() {
 		if p := recover(); p != nil {
 			a.con.note(red, "bootmend met a defect of its own: %v", p)
-			a.con.print(strings.ReplaceAll(stack(), "\n", "\r\n"))
+			for _, line := range strings.Split(strings.TrimSpace(strings.ReplaceAll(stack(), "\t", "  ")), "\n") {
+				a.con.line("%s", line)
+			}
 			a.con.drain()
 			os.Exit(1)
 		}
@@ -362,7 +364,7 @@ func (a *agent) healAll(ctx context.Context) []verdict {
 		for ; next < len(a.volumes); next++ {
 			v := a.volumes[next]
 			if v.meta != nil && v.key == nil {
-				a.con.step(screen.Unlock)
+				a.con.stepTo(screen.Unlock)
 				a.con.line("Unlocking %s ...", v.title())
 				if err := a.awaitKey(ctx, v); err != nil {
 					waiting = append(waiting, v)
@@ -430,7 +432,7 @@ func (a *agent) awaitKey(ctx context.Context, v *volume) error {
 }
 
 func (a *agent) healOne(ctx context.Context, v *volume) verdict {
-	a.con.step(screen.Look)
+	a.con.stepTo(screen.Look)
 	if v.meta != nil {
 		a.con.line("Unlocked %s by %s, key ID %s", v.title(), v.method, v.keyID)
 		a.log.Add(remediate.UnlockEvent{Device: v.Device, KeyID: v.keyID, Source: v.method, OK: true})

@@ -55,15 +55,10 @@ func (a *agent) askOnce(ctx context.Context, v *volume) error {
 	a.con.note(bold, "%s needs the startup key %s.BEK", v.title(), strings.Join(startup, ".BEK or "))
 	a.con.line("Plug in the stick that it is on. S skips this volume.")
 	a.con.beep()
-	for a.con.forget(); ; {
-		b, err := a.keyPress(ctx, func() string { return "" })
-		if err != nil {
-			return err
-		}
-		if b|0x20 == 's' {
-			return errSkip
-		}
+	if err := a.con.ask(ctx, &screen.Choice{Letters: "s"}, a.looking(ctx)); err != nil {
+		return err
 	}
+	return errSkip
 }
 
 // freeTries is how many wrong passphrases cost nothing but time to type them. There is no limit: a machine that has
@@ -85,9 +80,7 @@ func (a *agent) askPassphrase(ctx context.Context, vaults []sealedVault) error {
 		a.keys.passed = true
 		return errAgain
 	}
-	a.con.print("Opening ...")
-	attempts := withDots(a.con, func() []attempt { return tryPassphrase(vaults, passphrase) })
-	a.con.line("")
+	attempts := working(a.con, "Opening ...", func() []attempt { return tryPassphrase(vaults, passphrase) })
 	wrong := true
 	for _, t := range attempts {
 		if errors.Is(t.err, vault.ErrPassphrase) {
@@ -124,7 +117,7 @@ func delay(wrong int) time.Duration {
 
 // askRecovery asks for the volume's recovery key.
 func (a *agent) askRecovery(ctx context.Context, v *volume, hasPassword bool) error {
-	a.con.step(screen.Unlock)
+	a.con.stepTo(screen.Unlock)
 	a.con.show(func(width, room int) []string {
 		return screen.Question(screen.Key{Computer: harmless(v.computer()), ID: v.recoveryIDs()[0]}, width, room)
 	}, screen.Plain)
@@ -177,10 +170,7 @@ func (a *agent) askPassword(ctx context.Context, v *volume) error {
 
 // tryTyped opens the volume with what was typed; wrong is said where it does not fit.
 func (a *agent) tryTyped(v *volume, wrong string, try func() unlocked) error {
-	a.con.print("Unlocking ...")
-	u := withDots(a.con, try)
-	a.con.line("")
-	err := v.take(u)
+	err := v.take(working(a.con, "Unlocking ...", try))
 	if !errors.Is(err, bitlocker.ErrWrongKey) {
 		return err
 	}
@@ -189,90 +179,46 @@ func (a *agent) tryTyped(v *volume, wrong string, try func() unlocked) error {
 	return errAgain
 }
 
-// withDots shows a sign of life while something works that takes a second on a PC and longer on old ones.
-func withDots[T any](con *console, work func() T) T {
-	done := make(chan T, 1)
-	go func() { done <- work() }()
-	for {
-		select {
-		case result := <-done:
-			return result
-		case <-time.After(2 * time.Second):
-			con.print(".")
-		}
-	}
-}
-
 // lookPeriod is how often devices are looked at while a question is on the screen, beside when the kernel tells.
 const lookPeriod = time.Second
 
-// keyPress waits for a key. Devices that appear meanwhile are looked at: the error is errAgain if they brought keys.
-// Otherwise, prompt is what the person has to see again if the look had something to tell.
-func (a *agent) keyPress(ctx context.Context, prompt func() string) (byte, error) {
-	for {
-		select {
-		case b := <-a.con.keys:
-			return b, nil
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-a.drivers.appeared:
-		case <-time.After(lookPeriod):
-		}
+// looking is what goes on while a person is asked: devices that appear are looked at, and the question is over with
+// errAgain if they bring keys.
+func (a *agent) looking(ctx context.Context) *watch {
+	before := a.keys.changes
+	return &watch{wake: a.drivers.appeared, every: lookPeriod, look: func() error {
 		a.askLate(ctx)
-		before := a.keys.changes
-		a.con.open = true
 		a.scan(ctx)
-		told := !a.con.open
-		a.con.open = false
 		if a.keys.changes > before {
-			return 0, errAgain
+			return errAgain
 		}
-		if told {
-			a.con.print(prompt())
-		}
-	}
+		return nil
+	}}
 }
 
 // readSecret reads a line that does not show.
 func (a *agent) readSecret(ctx context.Context, prompt string) (string, error) {
-	var entry secretEntry
-	a.con.forget()
-	a.con.print(prompt)
-	for !entry.ended {
-		b, err := a.keyPress(ctx, func() string { return prompt + entry.stars() })
-		if err != nil {
-			_ = entry.take()
-			a.con.line("")
-			return "", err
-		}
-		a.con.echo(entry.feed(b))
+	entry := &screen.Secret{Ask: prompt}
+	err := a.con.ask(ctx, entry, a.looking(ctx))
+	if err != nil {
+		return "", err
 	}
-	return entry.take(), nil
+	return entry.Take(), nil
 }
 
 func (a *agent) readKey(ctx context.Context, hasPassword bool) (bitlocker.RecoveryPassword, error) {
-	const prompt = "  key: "
-	var entry keyEntry
-	a.con.forget()
-	a.con.print(prompt)
-	for !entry.done() {
-		b, err := a.keyPress(ctx, func() string { return prompt + entry.shown() })
-		letter := err == nil && entry.state == entryText // and not the end of a function key
-		if letter && b|0x20 == 's' {
-			err = errSkip
-		}
-		if letter && b|0x20 == 'p' && hasPassword {
-			err = errPassword
-		}
-		if err != nil {
-			a.con.line("")
-			return bitlocker.RecoveryPassword{}, err
-		}
-		echo, bell := entry.feed(b)
-		a.con.print(echo)
-		if bell {
-			a.con.beep()
-		}
+	entry := &screen.Recovery{Letters: "s"}
+	if hasPassword {
+		entry.Letters = "sp"
 	}
-	return entry.password()
+	if err := a.con.ask(ctx, entry, a.looking(ctx)); err != nil {
+		return bitlocker.RecoveryPassword{}, err
+	}
+	switch entry.Letter {
+	case 's':
+		return bitlocker.RecoveryPassword{}, errSkip
+	case 'p':
+		return bitlocker.RecoveryPassword{}, errPassword
+	}
+	return entry.Password()
 }

@@ -95,7 +95,7 @@ func (a *agent) summary(verdicts []verdict) bool {
 		a.con.note(green, "OK: nothing to heal on this machine")
 	}
 	a.log.Add(result)
-	a.con.step(screen.Done)
+	a.con.stepTo(screen.Done)
 	words, field := resultPage(result.Outcome)
 	a.con.show(func(width, room int) []string { return screen.Result(words, width, room) }, field)
 	a.con.tone(success)
@@ -212,16 +212,13 @@ func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 	}
 	a.con.note(bold, "Pull the stick now: this machine is healed and goes on to Windows as soon as the stick is out. (Enter goes on at once.)")
 	a.con.beep()
-	a.con.forget()
-	for !a.media.gone() && ctx.Err() == nil {
-		select {
-		case b := <-a.con.keys:
-			if b == '\r' || b == '\n' {
-				return
-			}
-		case <-time.After(250 * time.Millisecond):
+	// Whatever ends the question, the machine goes on.
+	_ = a.con.ask(ctx, &screen.Choice{Letters: string(screen.Enter)}, &watch{every: 250 * time.Millisecond, look: func() error {
+		if a.media.gone() {
+			return errAgain
 		}
-	}
+		return nil
+	}})
 }
 
 // withoutNetwork is the same where the network started the machine. bootmend's own boot server leaves a machine alone
@@ -233,17 +230,7 @@ func (a *agent) withoutNetwork(ctx context.Context, v verdict) {
 	}
 	a.con.note(bold, "This machine is healed, and the network has started it again. Choose its disk in the firmware's boot menu, or unplug the network cable; then press Enter to restart it.")
 	a.con.beep()
-	a.con.forget()
-	for {
-		select {
-		case b := <-a.con.keys:
-			if b == '\r' || b == '\n' {
-				return
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
+	_ = a.con.ask(ctx, &screen.Choice{Letters: string(screen.Enter)}, nil) // whatever ends it, the machine goes on
 }
 
 // countdown waits; a key stops it and reports false.
@@ -253,21 +240,10 @@ func (a *agent) countdown(ctx context.Context, action config.Action, pause time.
 		a.con.line("Now %s.", doing)
 		return true
 	}
-	a.con.forget()
 	a.con.line("Now %s in %s. Press M for the menu.", doing, pause)
-	end := time.After(pause)
-	for {
-		select {
-		case b := <-a.con.keys:
-			if b|0x20 == 'm' {
-				return false
-			}
-		case <-end:
-			return true
-		case <-ctx.Done():
-			return true
-		}
-	}
+	soon, cancel := context.WithTimeout(ctx, pause)
+	defer cancel()
+	return a.con.ask(soon, &screen.Choice{Letters: "m"}, nil) != nil
 }
 
 // menu is what a person can do; it returns for another try.
@@ -302,7 +278,8 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 			a.keys.passed = true // not the passphrase of a vault
 			return
 		case 'l':
-			a.con.review(func() (byte, error) { return a.con.key(ctx) })
+			a.con.show(nil, screen.Plain)
+			_ = a.con.ask(ctx, &screen.Review{}, nil) // back to the menu in any case
 		case 'u':
 			a.undo(ctx)
 		case 's':
@@ -360,7 +337,7 @@ func (a *agent) giveUpSessions(ctx context.Context, list []*volume) bool {
 // again forgets what was found, so that a stick plugged in since or a repaired disk is seen afresh.
 func (a *agent) again(ctx context.Context) {
 	unlocked := a.volumes
-	a.con.step(screen.Find)
+	a.con.stepTo(screen.Find)
 	a.con.show(nil, screen.Plain)
 	a.media, a.disks, a.volumes, a.broken = nil, map[string]bool{}, nil, nil
 	a.handsOff, a.foreign = map[string]bool{}, map[string]*disk.Foreign{}

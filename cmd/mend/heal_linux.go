@@ -169,7 +169,7 @@ func (a *agent) sayEarlier(root fs.FS) bool {
 
 // quarantine carries the plan out. Whatever fails, each file is either at its old or at its new place.
 func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
-	a.con.step(screen.Heal)
+	a.con.stepTo(screen.Heal)
 	tree, err := v.open(false)
 	if err != nil {
 		return a.fail(v, "opening the volume for writing", err)

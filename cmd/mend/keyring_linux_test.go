@@ -87,7 +87,7 @@ func testAgent(t *testing.T) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &agent{con: &console{}, keys: newKeyring(), log: remediate.NewLog(run)}
+	return &agent{con: newConsole(nil), keys: newKeyring(), log: remediate.NewLog(run)}
 }
 
 // TestReadKeyFiles finds every kind of file that opens volumes, wherever it may lie, and says what it cannot use.

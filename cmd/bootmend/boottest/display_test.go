@@ -36,6 +36,8 @@ func TestDisplay(t *testing.T) {
 			m.expect("This machine: ", patience)
 			m.expect("go on   Q: enough", patience)
 			m.press("spc")
+			m.expect("Any key: back", patience)
+			m.press("spc")
 			m.expect("Your choice", patience)
 			m.press("k")
 			m.expect("key: ", patience)

@@ -1,16 +1,20 @@
-// Package screen lays out what the display of a broken machine shows: a page that stays at the top (which machine this
-// is and which step runs, the question for a key with its QR code, or the result in letters that can be read from two
-// metres), and below it a part in which the plain lines go on, as they do on a serial console.
+// Package screen is what a person sees of a broken machine and types at it, on the Linux console and in Windows: a page
+// that stays at the top (which machine this is and which step runs, the question for a key with its QR code, or the
+// result in letters that can be read from two metres), and below it the lines that tell what happens, and what is asked.
 //
-// It makes text with the control sequences of the Linux console (console_codes(4)) and knows nothing of the machine:
-// [Page] draws, [Header], [Question] and [Result] are its contents.
+// [Model] is all of it, driven by bubbletea; [Header], [Question] and [Result] draw the page, and an [Entry] takes what is
+// typed. A serial line gets the same as plain lines, by [Teller]. The package knows nothing of the machine.
+//
+// What bubbletea costs in the agent for Linux: 0.13 MB of 36 MiB on the media, and 0.4 ms of its start. Beside it, keys
+// come by a [Decoder] and not by bubbletea's own reader there, for they come from several lines, which may be slow enough
+// to send what a cursor key does in pieces.
 package screen
 
 import (
-	"fmt"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/charmbracelet/x/ansi"
 	"rsc.io/qr"
 )
 
@@ -29,39 +33,22 @@ const (
 	Bad
 )
 
-// colours sets the colours that everything is drawn in from then on, also after a reset (the Linux console's ESC [ 8 ]).
-func (f Field) colours() string {
-	return map[Field]string{Plain: "\x1b[0;37;40m", Good: "\x1b[0;1;37;42m", Bad: "\x1b[0;1;37;41m"}[f] + "\x1b[8]"
+// base sets the colours that a row begins in and comes back to.
+func (f Field) base() string {
+	return map[Field]string{Plain: "\x1b[0;37;40m", Good: "\x1b[0;1;37;42m", Bad: "\x1b[0;1;37;41m"}[f]
+}
+
+// paint colours a row. What is right of it is erased in the colours that it ends with.
+func (f Field) paint(row string) string {
+	return f.base() + strings.ReplaceAll(row, normal, f.base()) + f.base()
 }
 
 const (
-	// Bold alone would turn bright text dull: the Linux console inverts the brightness of what is set.
 	bright  = "\x1b[1;37m"
 	current = "\x1b[0;30;47m"
+	wrong   = "\x1b[1;31m"
 	normal  = "\x1b[0m"
 )
-
-// Page clears a display of so many rows, draws the page, and leaves the cursor in the part below, which is the only
-// one that scrolls. Rows must leave at least [MinLines].
-func Page(rows []string, field Field, height int) string {
-	var b strings.Builder
-	b.WriteString("\x1b[r" + field.colours() + "\x1b[2J\x1b[H")
-	for _, row := range rows {
-		b.WriteString(row + normal + "\r\n")
-	}
-	fmt.Fprintf(&b, "\x1b[%d;%dr\x1b[%d;1H", len(rows)+1, height, len(rows)+1)
-	return b.String()
-}
-
-// Reheader draws the rows of a header again and leaves the cursor where it is.
-func Reheader(rows []string) string {
-	var b strings.Builder
-	b.WriteString("\x1b7")
-	for i, row := range rows {
-		fmt.Fprintf(&b, "\x1b[%d;1H\x1b[0m\x1b[2K%s", i+1, row)
-	}
-	return b.String() + normal + "\x1b8"
-}
 
 // Step is a part of the work.
 type Step int
@@ -78,6 +65,9 @@ var stepNames = []string{"find disks", "unlock", "look", "heal", "done"}
 
 // String is the step in a word or two.
 func (s Step) String() string { return stepNames[s] }
+
+// headerRows is how many rows a header has.
+const headerRows = 2
 
 // Header tells which machine this is and which step runs.
 func Header(machine string, step Step, width int) []string {
@@ -136,14 +126,13 @@ func Question(k Key, width, room int) []string {
 	if len(left) > room {
 		return nil
 	}
-	column := width - qrWidth - 1
+	column := width - qrWidth - 2
 	for i, row := range code {
-		// The cursor is sent to the code's column: what is left of it has control sequences in it.
-		at := fmt.Sprintf("\x1b[%dG", column) + row + normal
+		at := ""
 		if i < len(left) {
-			at = left[i] + normal + at
+			at = left[i] + normal
 		}
-		code[i] = at
+		code[i] = at + strings.Repeat(" ", max(0, column-ansi.StringWidth(at))) + row + normal
 	}
 	for len(code) < len(left) {
 		code = append(code, left[len(code)])

@@ -1,13 +1,13 @@
-package main
+package screen
 
 import (
 	"strings"
 	"unicode/utf8"
 )
 
-// wrap breaks a line between words so that it fits a screen of width columns, and indents what follows two
+// Wrap breaks a line between words so that it fits a screen of width columns, and indents what follows two
 // columns deeper than its beginning. A word that fits nowhere is left to the screen. Width 0 breaks nothing.
-func wrap(s string, width int) string {
+func Wrap(s string, width int) string {
 	if width <= 0 || utf8.RuneCountInString(s) < width {
 		return s
 	}

@@ -1,4 +1,4 @@
-package main
+package screen
 
 import (
 	"strings"
@@ -18,7 +18,7 @@ func TestWrap(t *testing.T) {
 		"not ASCII":          {"äöü äöü äöü", 8, "äöü äöü\r\n  äöü"},
 		"empty":              {"", 10, ""},
 	} {
-		if got := wrap(tc.in, tc.width); got != tc.want {
+		if got := Wrap(tc.in, tc.width); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}
