@@ -77,8 +77,6 @@ func (o *winpeOptions) check(command string, build *buildOptions) error {
 	switch {
 	case o.path == "":
 		return usagef("%s: --env winpe needs --winpe PATH: Microsoft's files may not come with bootmend; the ISO image of a Windows 10 or 11 medium will do, or the ADK", command)
-	case build.control != "":
-		return usagef("%s: --control is for the Linux environment: in Windows PE the agent asks no server", command)
 	case build.config.DiscardHibernation:
 		return usagef("%s: --discard-hibernation is for the Linux environment: in Windows PE a hibernated Windows is left alone", command)
 	}

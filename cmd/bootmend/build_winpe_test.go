@@ -397,7 +397,6 @@ func TestBuildWinPERefused(t *testing.T) {
 		{"--env winpe", "needs --winpe PATH"},
 		{"--env dos", "use linux or winpe"},
 		{"--env winpe --winpe " + medium + " --discard-hibernation", "left alone"},
-		{"--env winpe --winpe " + medium + " --control server.yaml", "asks no server"},
 		{"--env winpe --winpe " + medium + " --drivers " + empty, "holds no INF file"},
 		{"--env winpe --winpe " + alone, "missing: the UEFI boot manager (bootx64.efi), the boot configuration for UEFI (BCD), the RAM disk's boot.sdi"},
 		{"--env winpe --winpe " + empty, "holds no Windows PE"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"slices"
@@ -14,14 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bootmend/bootmend/bitlocker"
-	"github.com/bootmend/bootmend/cmd/mend/screen"
+	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/attach"
 	"github.com/bootmend/bootmend/remediate/disk"
 )
-
-// version is set by the build.
-var version = "development"
 
 // How long the machine is given to show its devices. A disk or stick appears within these times of the last
 // sign of life; nothing waits while there is work to do.
@@ -35,27 +31,17 @@ const (
 
 // agent is one run on one machine.
 type agent struct {
-	con      *console
-	log      *remediate.Log
+	common
 	drivers  *drivers
 	firmware *firmware
 	boot     bootParameters
 	media    *media
-	packs    []*remediate.Pack
-	// taken counts, by rule pack, what the volumes of this machine have given; a blast radius is a machine's.
-	taken    map[string]int
 	identity remediate.Identity
-	started  remediate.Run
 
 	// seen are block devices that have been looked at; disks those that may hold Windows.
 	seen      map[string]bool
 	firstSeen map[string]time.Time
 	disks     map[string]bool // by name
-	volumes   []*volume
-	// keys is all that may open volumes.
-	keys keyring
-	// broken are volumes that can't even be looked at.
-	broken []verdict
 	// guarded are disks that the kernel refuses writes to because it was told to here.
 	guarded map[string]bool
 	// handsOff are disks on which nothing that looks like a volume may be written to; foreign are they, and other devices
@@ -64,12 +50,6 @@ type agent struct {
 	foreign  map[string]*disk.Foreign
 	// hidden are reasons why not all disks are seen.
 	hidden []attach.Hidden
-	// forceDry is set by the menu.
-	forceDry bool
-	// server is what the media name; nil for none. consulted is set once it was asked what to do, serverDry if it wants a
-	// dry run.
-	server               *server
-	consulted, serverDry bool
 	// discard are volumes whose hibernated session a person has given up.
 	discard map[string]bool
 }
@@ -78,8 +58,9 @@ type agent struct {
 func work() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
 	defer stop()
-	a := &agent{con: openConsole(), seen: map[string]bool{}, disks: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{},
-		handsOff: map[string]bool{}, foreign: map[string]*disk.Foreign{}, discard: map[string]bool{}, keys: newKeyring()}
+	a := &agent{common: common{con: openConsole(), keys: newKeyring()}, seen: map[string]bool{}, disks: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{},
+		handsOff: map[string]bool{}, foreign: map[string]*disk.Foreign{}, discard: map[string]bool{}}
+	a.site = a
 	defer func() {
 		if p := recover(); p != nil {
 			a.con.note(red, "bootmend met a defect of its own: %v", p)
@@ -118,6 +99,7 @@ func (a *agent) prepare() {
 		a.con.note(red, "%v. Only what the kernel drives by itself will be found.", err)
 		a.drivers = noDrivers()
 	}
+	a.wake = a.drivers.appeared
 	_ = a.drivers.load("efivarfs")
 	a.firmware = openFirmware()
 	a.log.Add(a.bootEvent())
@@ -306,7 +288,7 @@ func (a *agent) recognise(b attach.Block) string {
 
 // useMedia takes over the media's settings and lets its keys be tried on what was found before it.
 func (a *agent) useMedia(ctx context.Context, m *media) {
-	a.media, a.packs = m, m.packs
+	a.media, a.packs, a.badRules = m, m.packs, m.badRules
 	delete(a.disks, m.block.Disk) // a stick shows as a disk before its partition shows what it is
 	if !m.network && !m.block.HardwareReadOnly {
 		a.guarded[m.block.Disk] = attach.SetReadOnly("/dev/"+m.block.Disk, false) != nil // for the log
@@ -353,58 +335,22 @@ func (v *volume) search(ctx context.Context, sources []keySource) {
 	go func() { outcome <- v.findKey(ctx, untried) }()
 }
 
-// healAll works on every volume: first those that open by themselves, then those that need a person.
-func (a *agent) healAll(ctx context.Context) []verdict {
-	verdicts := slices.Clone(a.broken)
-	a.taken = map[string]int{}
-	var waiting []*volume
-	next := 0
-	openAll := func() {
-		a.scan(ctx) // late devices
-		for ; next < len(a.volumes); next++ {
-			v := a.volumes[next]
-			if v.meta != nil && v.key == nil {
-				a.con.stepTo(screen.Unlock)
-				a.con.line("Unlocking %s ...", v.title())
-				if err := a.awaitKey(ctx, v); err != nil {
-					waiting = append(waiting, v)
-					continue
-				}
-			}
-			verdicts = append(verdicts, a.healOne(ctx, v))
-			a.scan(ctx)
-		}
+// tryKeys implements site.
+func (a *agent) tryKeys(ctx context.Context, v *volume) error {
+	if v.searched && !v.undecided(a.keys.sources) {
+		return errSkip
 	}
-	openAll()
-	for i := 0; i < len(waiting); i++ {
-		verdicts = a.healWaiting(ctx, waiting[i], verdicts)
-		openAll()
-	}
-	return verdicts
+	return a.awaitKey(ctx, v)
 }
 
-// healWaiting asks for the key of a volume that nothing opened so far.
-func (a *agent) healWaiting(ctx context.Context, v *volume, verdicts []verdict) []verdict {
-	err := errSkip
-	if a.askServer(ctx, v) || v.undecided(a.keys.sources) {
-		err = a.awaitKey(ctx, v) // something has turned up for another volume
-	}
-	if err != nil && v.looksLikeData() && anyWindows(verdicts) {
-		a.con.line("%s stays locked: there is no key for it, and it is not the Windows volume.", v.title())
-		return verdicts
-	}
-	if err != nil {
-		err = a.askKey(ctx, v)
-	}
-	if err != nil {
-		text := fmt.Sprintf("%s is locked and no key was given. Wanted: key ID %s", v.title(), strings.Join(v.recoveryIDs(), " or "))
-		if len(v.recoveryIDs()) == 0 {
-			text = fmt.Sprintf("%s is locked and has no recovery password. Its protectors: %s", v.title(), protectorList(v.meta))
-		}
-		a.log.Add(remediate.UnlockEvent{Device: v.Device, Reason: text})
-		return append(verdicts, verdict{outcome: locked, volume: v, text: text})
-	}
-	return append(verdicts, a.healOne(ctx, v))
+// tryRecovery implements site.
+func (a *agent) tryRecovery(ctx context.Context, v *volume, password bitlocker.RecoveryPassword) error {
+	return v.take(v.tryRecovery(ctx, password))
+}
+
+// tryPassword implements site.
+func (a *agent) tryPassword(ctx context.Context, v *volume, password string) error {
+	return v.take(v.tryPassword(ctx, password))
 }
 
 // awaitKey waits for the search that began when the volume was found, and for those that what has turned up since
@@ -431,46 +377,17 @@ func (a *agent) awaitKey(ctx context.Context, v *volume) error {
 	}
 }
 
-func (a *agent) healOne(ctx context.Context, v *volume) verdict {
-	a.con.stepTo(screen.Look)
-	if v.meta != nil {
-		a.con.line("Unlocked %s by %s, key ID %s", v.title(), v.method, v.keyID)
-		a.log.Add(remediate.UnlockEvent{Device: v.Device, KeyID: v.keyID, Source: v.method, OK: true})
-	} else {
-		a.con.line("Looking at %s", v.title())
-	}
-	return a.heal(ctx, v)
-}
-
-func anyWindows(verdicts []verdict) bool {
-	for _, v := range verdicts {
-		if v.isWindows() && !v.needsPerson() {
-			return true
-		}
-	}
-	return false
-}
-
-func protectorList(m *bitlocker.Metadata) string {
-	var names []string
-	for _, p := range m.Protectors {
-		names = append(names, p.Kind.String())
-	}
-	if len(names) == 0 {
-		return "none"
-	}
-	return strings.Join(names, ", ")
-}
-
+// dryRun implements site.
 func (a *agent) dryRun() bool {
-	return a.forceDry || a.serverDry || a.boot.dryRun || a.media != nil && a.media.config.DryRun
+	return a.forceDry || a.serverDry || a.boot.dryRun || a.settings().DryRun
 }
 
-func (a *agent) policy() remediate.Policy {
-	if a.media != nil && a.media.config.AllMatching {
-		return remediate.AllMatching
+// settings implements site.
+func (a *agent) settings() config.Config {
+	if a.media == nil {
+		return config.Default()
 	}
-	return remediate.FaultyOnly
+	return a.media.config
 }
 
 func (a *agent) bootEvent() remediate.BootEvent {
@@ -480,11 +397,4 @@ func (a *agent) bootEvent() remediate.BootEvent {
 		e.Firmware, e.SecureBoot = "uefi", &secure
 	}
 	return e
-}
-
-// run names this run in the manifest, with the computer name that Windows itself has.
-func (a *agent) run(w *remediate.Windows) remediate.Run {
-	r := a.started
-	r.Machine.ComputerName = w.ComputerName
-	return r
 }

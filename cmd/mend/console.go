@@ -24,6 +24,8 @@ type console struct {
 	// columns and rows are those of the display, as the model knows them.
 	mu            sync.Mutex
 	columns, rows int
+	// over is closed at the end of redirected input; nil where there is a keyboard.
+	over chan struct{}
 	// told hears of each step; it may be nil.
 	told func(step string)
 }
@@ -35,6 +37,8 @@ type terminal struct {
 	idle sync.WaitGroup
 	// screen is set where only who sits there sees it; a serial line may be recorded.
 	screen bool
+	// file is set where nobody looks now: it gets no colours, no tones, and nothing of what is typed.
+	file bool
 	// pages is set on the machine's own screen, where it can show them.
 	pages bool
 	// size is in columns and rows; nil for a line whose other end breaks lines itself, or logs them.
@@ -93,7 +97,7 @@ func (p plainLines) Line(line screen.Line) {
 			width, _ = t.size()
 		}
 		shown := screen.Wrap(line.Text, width)
-		if line.Colour != "" {
+		if line.Colour != "" && !t.file {
 			shown = line.Colour + shown + screen.Reset
 		}
 		t.print(shown + "\r\n")
@@ -101,13 +105,23 @@ func (p plainLines) Line(line screen.Line) {
 }
 
 // Echo implements screen.Teller.
-func (p plainLines) Echo(screen, serial string) {
+func (p plainLines) Echo(screen, serial, file string) {
 	for _, t := range p {
-		if t.screen {
+		switch {
+		case t.file:
+			t.print(file)
+		case t.screen:
 			t.print(screen)
-		} else {
+		default:
 			t.print(serial)
 		}
+	}
+}
+
+// bell calls a person.
+func (t *terminal) bell() {
+	if !t.file {
+		t.print("\a")
 	}
 }
 
@@ -127,9 +141,6 @@ func newConsole(terms []*terminal, options ...tea.ProgramOption) *console {
 	}
 	c.model = screen.New(plain)
 	c.program = tea.NewProgram(c.model, append(options, display)...)
-	if c.display() != nil {
-		c.display().print("\x1b[0m\x1b[2J\x1b[H")
-	}
 	go func() {
 		defer close(c.ended)
 		_, _ = c.program.Run() // without input of its own there is nothing that could fail
@@ -244,7 +255,7 @@ func (c *console) note(colour, format string, args ...any) {
 // beep calls a person.
 func (c *console) beep() {
 	for _, t := range c.terms {
-		t.print("\a")
+		t.bell()
 	}
 }
 
@@ -254,7 +265,7 @@ func (c *console) tone(good bool) {
 		if t.tone != nil {
 			go t.tone(good)
 		} else {
-			t.print("\a")
+			t.bell()
 		}
 	}
 }
@@ -263,12 +274,7 @@ func (c *console) tone(good bool) {
 func (c *console) drain() {
 	done := make(chan struct{})
 	go func() {
-		taken := make(chan struct{})
-		c.send(screen.Sync(taken))
-		select {
-		case <-taken:
-		case <-c.ended:
-		}
+		c.sync()
 		if c.display() != nil {
 			time.Sleep(2 * time.Second / framesPerSecond)
 		}
@@ -288,6 +294,16 @@ func (c *console) drain() {
 
 // errGone means that nobody can answer any more.
 var errGone = errors.New("nobody can answer")
+
+// sync waits until all that was sent is taken in.
+func (c *console) sync() {
+	taken := make(chan struct{})
+	c.send(screen.Sync(taken))
+	select {
+	case <-taken:
+	case <-c.ended:
+	}
+}
 
 // watch is what goes on while a question is asked.
 type watch struct {
@@ -316,6 +332,14 @@ func (c *console) ask(ctx context.Context, e screen.Entry, w *watch) error {
 			return nil
 		case <-c.ended:
 			return errGone
+		case <-c.over:
+			c.sync() // what was typed ahead may be the answer
+			select {
+			case <-done:
+				return nil
+			default:
+				return c.withdraw(errGone)
+			}
 		case <-ctx.Done():
 			return c.withdraw(ctx.Err())
 		case <-w.wake:

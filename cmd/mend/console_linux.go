@@ -67,6 +67,9 @@ func openTerminal(node string) (*os.File, *terminal) {
 	}
 	t.screen, t.pages = true, node == displayNode && prepareDisplay(fd)
 	t.size = func() (columns, rows int) { return size(fd) }
+	if t.pages {
+		t.print("\x1b[0m\x1b[2J\x1b[H")
+	}
 	t.tone = func(good bool) {
 		if good {
 			play(fd, 880, 1320)

@@ -21,10 +21,7 @@ func (a *agent) finish(ctx context.Context, verdicts []verdict) {
 	success := a.summary(verdicts)
 	a.endSafeMode(verdicts, success)
 	a.saveLogs(verdicts)
-	settings := config.Default()
-	if a.media != nil {
-		settings = a.media.config
-	}
+	settings := a.settings()
 	action, pause := settings.OnSuccess, settings.Countdown
 	if !success {
 		action, pause = settings.OnFailure, max(settings.Countdown, failurePause)
@@ -46,73 +43,17 @@ func (a *agent) finish(ctx context.Context, verdicts []verdict) {
 	}
 }
 
-// failurePause leaves time to read what went wrong before a machine that nobody watches goes on.
-const failurePause = 30 * time.Second
-
-// summary prints the result in green or red and reports whether no person is needed.
-func (a *agent) summary(verdicts []verdict) bool {
-	counts := map[outcome]int{}
-	success := true
-	result := remediate.ResultEvent{Outcome: remediate.OutcomeNeedsPerson}
-	for _, v := range verdicts {
-		counts[v.outcome]++
-		if v.needsPerson() {
-			success = false
-			result.Message = v.text
-			a.con.note(red, "NOT HEALED: %s", v.text)
-		}
-	}
-	if a.media != nil && a.media.badRules > 0 {
-		success = false
-		result.Message = "a rule pack was left out"
-		a.con.note(red, "NOT COMPLETE: %s on the media had to be left out, for the reason above, so this machine may not be healed. Correct it or build the media again.",
-			count(a.media.badRules, "rule pack"))
-	}
-	windows := counts[clean] + counts[healedBefore] + counts[healed] + counts[planned]
-	switch {
-	case !success:
-	case len(a.disks) == 0:
-		success = false
+// noWindows implements site.
+func (a *agent) noWindows() string {
+	message := "no Windows found"
+	if len(a.disks) == 0 {
+		message = "no disk found"
 		a.con.note(red, "There is no disk in this machine that can be seen.")
-		a.advise()
-		result.Message = strings.Join(append([]string{"no disk found"}, a.reasons()...), "; ")
-	case windows == 0:
-		success = false
+	} else {
 		a.con.note(red, "No Windows was found on %s.", count(len(a.disks), "disk"))
-		a.advise()
-		result.Message = strings.Join(append([]string{"no Windows found"}, a.reasons()...), "; ")
-	case counts[planned] > 0:
-		result.Outcome = remediate.OutcomeDryRun
-		a.con.note(green, "DRY RUN: %s would be healed. Nothing was changed.", count(counts[planned], "Windows installation"))
-	case counts[healed] > 0:
-		result.Outcome = remediate.OutcomeHealed
-		a.con.note(green, "HEALED: %s", count(counts[healed], "Windows installation"))
-	case counts[healedBefore] > 0:
-		result.Outcome = remediate.OutcomeHealedBefore
-		a.con.note(green, "OK: this machine is healed already, nothing is left to heal")
-	default:
-		result.Outcome = remediate.OutcomeNothingToHeal
-		a.con.note(green, "OK: nothing to heal on this machine")
 	}
-	a.log.Add(result)
-	a.con.stepTo(screen.Done)
-	words, field := resultPage(result.Outcome)
-	a.con.show(func(width, room int) []string { return screen.Result(words, width, room) }, field)
-	a.con.tone(success)
-	return success
-}
-
-// resultPage is the result for who stands two metres away.
-func resultPage(o remediate.Outcome) (words string, field screen.Field) {
-	switch o {
-	case remediate.OutcomeHealed:
-		return "HEALED", screen.Good
-	case remediate.OutcomeHealedBefore, remediate.OutcomeNothingToHeal:
-		return "OK", screen.Good
-	case remediate.OutcomeDryRun:
-		return "DRY RUN", screen.Good
-	}
-	return "NOT OK", screen.Bad // one row of letters, so that there is room for the reasons
+	a.advise()
+	return strings.Join(append([]string{message}, a.reasons()...), "; ")
 }
 
 // reasons are why a disk with Windows may be there and not be found.
@@ -169,6 +110,21 @@ func (a *agent) logToWindows(v *volume) error {
 		err = closeErr
 	}
 	return err
+}
+
+// leave sends the machine on to Windows unchanged, unless a person stops it.
+func (a *agent) leave(ctx context.Context) {
+	var verdicts []verdict
+	for _, v := range a.volumes {
+		verdicts = append(verdicts, verdict{outcome: spared, volume: v, text: "left as it is"})
+	}
+	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + a.server.decision.Reason})
+	a.saveLogs(nil)
+	if a.countdown(ctx, config.Reboot, leavePause) {
+		a.goToWindows(ctx, verdicts)
+		a.end(config.Reboot)
+	}
+	a.menu(ctx, verdicts)
 }
 
 // goToWindows arranges that the next start goes to Windows although the media is still in.
@@ -231,19 +187,6 @@ func (a *agent) withoutNetwork(ctx context.Context, v verdict) {
 	a.con.note(bold, "This machine is healed, and the network has started it again. Choose its disk in the firmware's boot menu, or unplug the network cable; then press Enter to restart it.")
 	a.con.beep()
 	_ = a.con.ask(ctx, &screen.Choice{Letters: string(screen.Enter)}, nil) // whatever ends it, the machine goes on
-}
-
-// countdown waits; a key stops it and reports false.
-func (a *agent) countdown(ctx context.Context, action config.Action, pause time.Duration) bool {
-	doing := map[config.Action]string{config.Reboot: "restarting", config.PowerOff: "powering off"}[action]
-	if pause <= 0 {
-		a.con.line("Now %s.", doing)
-		return true
-	}
-	a.con.line("Now %s in %s. Press M for the menu.", doing, pause)
-	soon, cancel := context.WithTimeout(ctx, pause)
-	defer cancel()
-	return a.con.ask(soon, &screen.Choice{Letters: "m"}, nil) != nil
 }
 
 // menu is what a person can do; it returns for another try.
@@ -339,7 +282,7 @@ func (a *agent) again(ctx context.Context) {
 	unlocked := a.volumes
 	a.con.stepTo(screen.Find)
 	a.con.show(nil, screen.Plain)
-	a.media, a.disks, a.volumes, a.broken = nil, map[string]bool{}, nil, nil
+	a.media, a.disks, a.volumes, a.broken, a.badRules = nil, map[string]bool{}, nil, nil, 0
 	a.handsOff, a.foreign = map[string]bool{}, map[string]*disk.Foreign{}
 	a.keys.forget()
 	a.seen, a.firstSeen = map[string]bool{}, map[string]time.Time{}

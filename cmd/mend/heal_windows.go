@@ -1,128 +1,112 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/term"
 
 	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
+	"github.com/bootmend/bootmend/cmd/mend/screen"
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
 )
 
-// run does everything but the restart, and returns the exit status.
-func (a *agent) run(ctx context.Context) int {
+// prepare takes in the media and, in Windows PE, a stick with more, and loads the drivers that they bring.
+func (a *agent) prepare(ctx context.Context) {
+	a.volumes, a.broken, a.seen, a.read = nil, nil, map[string]bool{}, map[string]bool{}
+	a.keys.forget()
+	a.readMedia(ctx)
 	if inPE() {
 		a.loadDrivers(ctx, a.mediaDir)
 		a.useStick(ctx)
 	}
-	counts := map[remediate.Outcome]int{}
-	windows := 0
+	a.keys.passed, a.passed = a.passed, false
+}
+
+// scan implements site. Windows that runs has no other drives a moment later; Windows PE may.
+func (a *agent) scan(ctx context.Context) {
+	a.takeServerKeys(ctx)
+	if len(a.seen) > 0 && !inPE() {
+		return
+	}
 	for _, drive := range drives() {
-		v, err := look(drive)
-		if v == nil && err == nil {
+		if !a.seen[drive] {
+			a.seen[drive] = true
+			a.inspect(drive)
+		}
+	}
+	if inPE() {
+		a.readSticks(ctx)
+	}
+}
+
+func (a *agent) inspect(drive string) {
+	v, err := look(drive)
+	if v == nil && err == nil {
+		return
+	}
+	found := remediate.VolumeEvent{Device: drive, Kind: "volume"}
+	if v != nil && v.meta != nil {
+		found.Kind, found.ID, found.Description = "bitlocker", v.meta.VolumeID.String(), v.meta.Description
+	}
+	a.log.Add(found)
+	if err != nil {
+		text := strings.TrimSuffix(drive, ":") + ": " + oneLine(err)
+		a.log.Add(remediate.ErrorEvent{Step: "looking at the drive", Device: drive, Message: oneLine(err)})
+		a.broken = append(a.broken, verdict{outcome: failed, volume: &volume{drive: drive}, text: text})
+		return
+	}
+	if v.meta != nil {
+		a.con.line("BitLocker volume %s: %s, %s", v.title(), v.meta.Method, v.meta.State)
+	}
+	a.volumes = append(a.volumes, v)
+}
+
+// readSticks looks for keys on sticks that are plugged in while the machine is up, as the agent for Linux does.
+func (a *agent) readSticks(ctx context.Context) {
+	now := map[string]bool{}
+	for _, root := range removable() {
+		now[root] = true
+		if a.read[root] || isDir(root, a.mediaDir) || isDir(root, a.stick) {
 			continue
 		}
-		found := remediate.VolumeEvent{Device: drive, Kind: "volume"}
-		if v != nil && v.meta != nil {
-			found.Kind, found.ID, found.Description = "bitlocker", v.meta.VolumeID.String(), v.meta.Description
+		found := readKeyFiles(root, "stick "+strings.TrimRight(root, `\`))
+		if found.any() {
+			a.con.line("Stick %s with %s", root, &found)
 		}
-		a.log.Add(found)
-		if err == nil && v.meta != nil {
-			err = a.unlock(ctx, v)
-		}
-		outcome := remediate.Outcome("")
-		if err == nil {
-			outcome, err = a.heal(ctx, v)
-		}
-		if err != nil {
-			name := drive
-			if v != nil {
-				name = v.title()
-			}
-			a.say("NOT HEALED: %s: %s", name, oneLine(err))
-			a.log.Add(remediate.ErrorEvent{Step: "healing", Device: drive, Message: oneLine(err)})
-			outcome = remediate.OutcomeNeedsPerson
-		}
-		if outcome != "" {
-			windows++
-			counts[outcome]++
-		}
+		a.takeKeys(ctx, found)
 	}
-	if a.badRules > 0 {
-		a.say("NOT COMPLETE: %s on the media had to be left out, for the reason above.", count(a.badRules, "rule pack"))
-	}
-	result := remediate.ResultEvent{Outcome: remediate.OutcomeNothingToHeal}
-	status := exitNothing
-	switch {
-	case ctx.Err() != nil:
-		result.Outcome, result.Message, status = remediate.OutcomeFailed, "stopped by a person", exitFailed
-	case counts[remediate.OutcomeNeedsPerson] > 0 || a.badRules > 0 || windows == 0:
-		result.Outcome, status = remediate.OutcomeNeedsPerson, exitFailed
-		if windows == 0 {
-			result.Message = "no Windows found"
-			a.say("No Windows was found on the drives of this machine. Where its disk is missing, a storage driver may be: build the media with --drivers.")
-		}
-	case counts[remediate.OutcomeDryRun] > 0:
-		result.Outcome, status = remediate.OutcomeDryRun, exitDone
-		a.say("DRY RUN: %s would be healed. Nothing was changed.", count(counts[remediate.OutcomeDryRun], "Windows installation"))
-	case counts[remediate.OutcomeHealed] > 0:
-		result.Outcome, status = remediate.OutcomeHealed, exitDone
-		a.say("HEALED: %s", count(counts[remediate.OutcomeHealed], "Windows installation"))
-	default:
-		a.say("OK: nothing to heal on this machine")
-	}
-	a.log.Add(result)
-	if status != exitFailed && !a.dryRun {
-		a.endSafeMode(ctx)
-	}
-	a.saveLog()
-	return status
+	a.read = now
+}
+
+func isDir(root, dir string) bool {
+	return dir != "" && strings.EqualFold(filepath.Clean(root), filepath.Clean(dir))
 }
 
 // useStick takes keys and drivers from a stick BOOTMEND, where the media are inside of Windows PE, and leaves the log
 // there. What the agent does, and by which rules, only the media say.
 func (a *agent) useStick(ctx context.Context) {
 	for _, root := range sticks() {
-		if strings.EqualFold(filepath.Clean(root), filepath.Clean(a.mediaDir)) {
+		if isDir(root, a.mediaDir) {
 			continue
 		}
 		if info, err := os.Stat(filepath.Join(root, "bootmend")); err != nil || !info.IsDir() {
 			continue
 		}
 		a.stick = root
-		a.say("Stick %s", root)
-		more := readKeyFiles(root, "the stick")
-		for _, note := range more.notes {
-			a.say("%s", note)
-			a.log.Errorf("reading the stick", "%s", note)
+		found := readKeyFiles(root, "the stick")
+		if found.any() {
+			a.con.line("Stick %s with %s", root, &found)
 		}
-		if more.any() {
-			a.say("With %s", &more)
-		}
-		a.keys.add(more)
+		a.takeKeys(ctx, found)
 		a.loadDrivers(ctx, root)
 		return
 	}
-}
-
-// add takes in what another medium holds.
-func (k *keyFiles) add(more keyFiles) {
-	k.lists = append(k.lists, more.lists...)
-	k.count += more.count
-	k.vaults = append(k.vaults, more.vaults...)
-	k.identities = append(k.identities, more.identities...)
-	k.files += more.files
-	k.notes = append(k.notes, more.notes...)
 }
 
 // loadDrivers loads the storage drivers that lie below root, before disks are looked for.
@@ -136,99 +120,73 @@ func (a *agent) loadDrivers(ctx context.Context, root string) {
 			return nil //nolint:nilerr // the next may be readable
 		}
 		if err := a.tools.loadDriver(ctx, file); err != nil {
-			a.say("Driver %s is not loaded: %s", e.Name(), oneLine(err))
+			a.con.line("Driver %s is not loaded: %s", e.Name(), oneLine(err))
 			a.log.Errorf("loading a driver", "%s: %s", e.Name(), oneLine(err))
 			return nil
 		}
-		a.say("Driver %s is loaded", e.Name())
+		a.con.line("Driver %s is loaded", e.Name())
 		a.log.Add(remediate.DriverEvent{Name: e.Name()})
 		return nil
 	})
 }
 
-// unlock opens a locked volume with a key of the media, or with one that a person types.
-func (a *agent) unlock(ctx context.Context, v *volume) error {
-	a.say("Unlocking %s ...", v.title())
-	err := a.unlockByMedia(ctx, v)
-	for errors.Is(err, bitlocker.ErrNoProtector) || errors.Is(err, bitlocker.ErrWrongKey) {
-		if !errors.Is(err, bitlocker.ErrNoProtector) {
-			a.say("  %s", oneLine(err))
-		}
-		if err = a.askKey(ctx, v); err == nil {
-			break
-		}
-	}
-	return err
-}
+// search implements site: here keys are tried when a volume's turn comes.
+func (a *agent) search(context.Context) {}
 
-func (a *agent) unlockByMedia(ctx context.Context, v *volume) error {
-	if err := a.openVaults(); err != nil {
-		return err
-	}
-	failure := fmt.Errorf("there is no key for it on the media: %w", bitlocker.ErrNoProtector)
-	for _, source := range a.keys.lists {
-		list, ok := source.unlocker.(*keys.List)
-		if !ok {
-			continue
+// tryKeys implements site.
+func (a *agent) tryKeys(ctx context.Context, v *volume) error {
+	for v.tried < len(a.keys.sources) && ctx.Err() == nil {
+		source := a.keys.sources[v.tried]
+		v.tried++
+		var list *keys.List
+		switch u := source.unlocker.(type) {
+		case *keys.List:
+			list = u
+		case *vault.Vault:
+			list = u.List()
 		}
 		key, match, err := list.Match(ctx, v.meta)
-		if err != nil {
-			if !errors.Is(err, bitlocker.ErrNoProtector) {
-				failure = err
-			}
-			continue
+		if errors.Is(err, bitlocker.ErrNoProtector) {
+			continue // its keys are other machines'
 		}
-		key.Wipe()
-		return a.open(ctx, v, source.name, match, list)
+		if err == nil {
+			key.Wipe()
+			err = a.open(ctx, v, source.name, match, list)
+		}
+		if err == nil {
+			return nil
+		}
+		a.con.note(red, "  %s: %s", source.name, oneLine(err))
+		a.log.Add(remediate.UnlockEvent{Device: v.device(), Source: source.name, Reason: oneLine(err)})
 	}
-	return failure
+	return errSkip
 }
 
-// openVaults opens the vaults of the media once: by an identity that lies there too, or by a passphrase.
-func (a *agent) openVaults() error {
-	for _, s := range a.keys.vaults {
-		v, err := s.Identity(a.keys.identities...)
-		for tries := 0; err != nil && s.WantsPassphrase() && tries < freeTries; tries++ {
-			var passphrase string
-			if passphrase, err = readHidden("Passphrase of the " + s.name + " (Enter alone: type the recovery key instead): "); err != nil || passphrase == "" {
-				break
-			}
-			if v, err = s.Passphrase(passphrase); errors.Is(err, vault.ErrPassphrase) {
-				a.say("This passphrase is wrong.")
-			}
-		}
-		if v == nil {
-			continue
-		}
-		if err := v.CheckExpiry(a.started.Time); err != nil {
-			v.Wipe()
-			a.say("The %s is refused: %s", s.name, oneLine(err))
-			a.log.Errorf("opening the "+s.name, "%s", oneLine(err))
-			continue
-		}
-		a.keys.lists = append(a.keys.lists, keySource{s.name, v.List()})
+// tryRecovery implements site.
+func (a *agent) tryRecovery(ctx context.Context, v *volume, password bitlocker.RecoveryPassword) error {
+	key, protector, err := v.meta.UnlockRecovery(ctx, password, nil)
+	if err != nil {
+		return err
 	}
-	a.keys.vaults = nil
-	return nil
+	key.Wipe()
+	return a.open(ctx, v, "typed key", keys.Match{Protector: protector, Password: password}, nil)
 }
+
+// tryPassword implements site. manage-bde takes a password from its own prompt only, so nobody is asked for one here.
+func (a *agent) tryPassword(context.Context, *volume, string) error { return bitlocker.ErrNoProtector }
 
 // open has Windows open a volume with what was found to fit.
 func (a *agent) open(ctx context.Context, v *volume, source string, match keys.Match, list *keys.List) error {
-	event := remediate.UnlockEvent{Device: v.drive, Source: source, KeyID: match.Protector.ID.String()}
 	var err error
 	if !match.Password.IsZero() {
 		err = a.tools.unlock(ctx, v.drive, match.Password)
 	} else {
 		err = a.unlockByStartupKey(ctx, v, match, list)
 	}
-	if event.OK = err == nil; err != nil {
-		event.Reason = oneLine(err)
-	}
-	a.log.Add(event)
 	if err != nil {
 		return fmt.Errorf("the key of %s fits, but Windows did not open the volume: %w", source, err)
 	}
-	a.say("Unlocked %s by %s, key ID %s", v.title(), source, event.KeyID)
+	v.opened, v.method, v.keyID = true, source, match.Protector.ID.String()
 	return nil
 }
 
@@ -252,172 +210,62 @@ func (a *agent) unlockByStartupKey(ctx context.Context, v *volume, match keys.Ma
 	return fmt.Errorf("startup key %s: %w", match.Protector.ID, bitlocker.ErrNoProtector)
 }
 
-// askKey asks the person for the recovery key. An error that is neither ErrNoProtector nor ErrWrongKey ends the asking.
-func (a *agent) askKey(ctx context.Context, v *volume) error {
-	var ids []string
-	for _, p := range v.meta.Protectors {
-		if p.Kind == bitlocker.ProtectorRecoveryPassword {
-			ids = append(ids, p.ID.String())
-		}
+// heal implements site.
+func (a *agent) heal(ctx context.Context, v *volume) verdict {
+	found := a.look(ctx, v, v.root())
+	if found.plan.Empty() || found.outcome != healed {
+		return found.verdict
 	}
-	if len(ids) == 0 {
-		return errors.New("it is locked and has no recovery password")
-	}
-	a.say("Recovery key for %s", v.title())
-	for _, id := range ids {
-		a.say("  key ID %s", id)
-	}
-	text, err := readHidden("Type its 48 digits; dashes are not needed. Enter alone skips this volume: ")
-	if err != nil || text == "" {
-		return fmt.Errorf("it is locked and no key was given. Wanted: key ID %s", strings.Join(ids, " or "))
-	}
-	password, err := bitlocker.ParseRecoveryPassword(text)
-	if err != nil {
-		return fmt.Errorf("%w: %w", bitlocker.ErrWrongKey, err)
-	}
-	key, protector, err := v.meta.UnlockRecovery(ctx, password, nil)
-	if err != nil {
-		return err
-	}
-	key.Wipe()
-	return a.open(ctx, v, "typed key", keys.Match{Protector: protector, Password: password}, nil)
-}
-
-// freeTries is how many passphrases may be wrong.
-const freeTries = 3
-
-var stdin = bufio.NewReader(os.Stdin)
-
-// readHidden reads a line, which does not show where it is typed.
-func readHidden(prompt string) (string, error) {
-	fmt.Print(prompt)
-	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
-		data, err := term.ReadPassword(fd)
-		fmt.Println()
-		return strings.TrimSpace(string(data)), err
-	}
-	line, err := stdin.ReadString('\n')
-	fmt.Println()
-	if line != "" {
-		err = nil
-	}
-	return strings.TrimSpace(line), err
-}
-
-// heal does section 4 to 6 of the design to one volume; no outcome is a volume without Windows.
-func (a *agent) heal(ctx context.Context, v *volume) (remediate.Outcome, error) {
-	root := v.root()
-	tree := os.DirFS(root)
-	w, err := remediate.FindWindows(tree)
-	if errors.Is(err, remediate.ErrNoWindows) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	computer := w.ComputerName
-	if computer == "" {
-		computer = "unnamed computer"
-	}
-	a.say("  %s on %s, in %s", w.Version, computer, v.drive)
-	a.log.Add(w)
-	policy := remediate.FaultyOnly
-	if a.config.AllMatching {
-		policy = remediate.AllMatching
-	}
-	plan, err := remediate.Evaluate(ctx, tree, a.packs, policy)
-	if err != nil {
-		return "", err
-	}
-	plan.Measure(a.packs, a.taken)
-	defer func() { a.log.Add(remediate.PlanEvent{Device: v.drive, Plan: plan}) }()
-	for _, kept := range plan.Kept {
-		a.say("  stays: %s: %s", path.Base(kept.Path), kept.Why)
-	}
-	for _, action := range plan.Actions {
-		a.say("  %s: %s: %s", action.Kind.Intent(), action.Target(), action.Reason)
-	}
-	switch {
-	case len(plan.Problems) > 0 && plan.Empty():
-		return "", fmt.Errorf("not looked at: %s: %s", plan.Problems[0].Path, plan.Problems[0].Why)
-	case plan.Empty():
-		return remediate.OutcomeNothingToHeal, nil
-	case a.dryRun:
-		return remediate.OutcomeDryRun, nil
-	case w.Hibernated && !strings.EqualFold(v.drive, a.live): // the Windows that runs is not asleep
-		return "", fmt.Errorf("this Windows is hibernated (%s): start it once more and shut it down fully", w.Hibernation)
-	case len(plan.Beyond) > 0:
-		return "", fmt.Errorf("%s: correct the rule pack, or use \"bootmend repair --beyond-blast-radius\"", plan.Beyond[0])
-	}
-	for pack, n := range plan.Taken() {
-		a.taken[pack] += n
-	}
-	run := a.started
-	run.Machine.ComputerName = w.ComputerName
-	result, err := remediate.Quarantine(ctx, root, plan, run)
+	a.con.stepTo(screen.Heal)
+	result, err := remediate.Quarantine(ctx, v.root(), found.plan, a.run(found.windows))
 	if result == nil {
-		return "", err
+		return a.fail(v, "quarantining", err)
 	}
-	a.log.Add(remediate.QuarantineEvent{Device: v.drive, Result: result})
-	verifyErr := errors.Join(flush(v.drive), remediate.Verify(ctx, tree, result))
-	check := remediate.VerifyEvent{Device: v.drive, OK: verifyErr == nil}
-	if verifyErr != nil {
-		check.Reason = oneLine(verifyErr)
-	}
-	a.log.Add(check)
-	if err := errors.Join(err, verifyErr); err != nil {
-		return "", err
-	}
-	for _, moved := range result.Moved {
-		a.say("  quarantined: %s", moved.Path)
-	}
-	for _, service := range result.Disabled {
-		a.say("  disabled: service %s", service.Name)
-	}
-	if _, err := remediate.WriteLogFile(root, remediate.WindowsLogDir, a.started, a.log.Bytes()); err != nil {
-		a.say("The log could not be written to %s: %s", v.drive, oneLine(err))
-	}
-	return remediate.OutcomeHealed, nil
+	return a.conclude(v, result, err, errors.Join(flush(v.drive), remediate.Verify(ctx, os.DirFS(v.root()), result)))
 }
 
-// endSafeMode takes Safe Mode back where this machine is in it, or where Windows PE cannot tell.
-func (a *agent) endSafeMode(ctx context.Context) {
+// mayDiscard implements site: the Windows that runs is not asleep, whatever its file says.
+func (a *agent) mayDiscard(v *volume) bool { return strings.EqualFold(v.drive, a.live) }
+
+// discardAdvice: nothing can be done here about a hibernated Windows.
+const discardAdvice = ""
+
+// noWindows implements site.
+func (a *agent) noWindows() string {
+	a.con.note(red, "No Windows was found on the drives of this machine. Where its disk is missing, a storage driver may be: build the media with --drivers.")
+	return "no Windows found"
+}
+
+// settings implements site.
+func (a *agent) settings() config.Config { return a.config }
+
+// dryRun implements site.
+func (a *agent) dryRun() bool { return a.forceDry || a.serverDry || a.config.DryRun }
+
+// systemNextStep is nextStep for what only happens here.
+func systemNextStep(error) string { return "" }
+
+// endSafeMode takes Safe Mode back where this machine is in it, or where Windows PE cannot tell. It reports whether
+// there was something to take back, and whether the machine may be restarted.
+func (a *agent) endSafeMode(ctx context.Context) (taken, restart bool) {
 	entry := "{current}"
 	switch {
 	case inPE():
 		entry = "{default}"
 	case !inSafeMode():
-		return
+		return false, true
 	}
 	err := a.tools.endSafeMode(ctx, entry)
+	if err != nil && inPE() {
+		return false, true // it was not set
+	}
 	e := remediate.SafeModeEvent{Device: "boot configuration", OK: err == nil, Entry: entry}
-	switch {
-	case err == nil:
-		a.say("Safe Mode is taken back: Windows starts as ever.")
-	case inPE():
-		return // it was not set
-	default:
+	if err == nil {
+		a.con.note(green, "SAFE MODE TAKEN BACK: Windows starts as ever.")
+	} else {
 		e.Reason = oneLine(err)
-		a.say("Safe Mode could not be taken back (%s): run \"bcdedit /deletevalue {current} safeboot\" as an administrator.", oneLine(err))
-		a.config.OnSuccess = config.Wait // a restart would come back here
+		a.con.note(red, "Safe Mode could not be taken back (%s): run \"bcdedit /deletevalue {current} safeboot\" as an administrator.", oneLine(err))
 	}
 	a.log.Add(e)
-}
-
-// saveLog writes the log to the stick, where there is a folder for it.
-func (a *agent) saveLog() {
-	for _, root := range []string{a.mediaDir, a.stick} {
-		if root == "" {
-			continue
-		}
-		if info, err := os.Stat(filepath.Join(root, filepath.FromSlash(remediate.MediaLogDir))); err != nil || !info.IsDir() {
-			continue
-		}
-		where, err := remediate.WriteLogFile(root, remediate.MediaLogDir, a.started, a.log.Bytes())
-		if err != nil {
-			a.say("The log could not be written to the media: %s", oneLine(err))
-			continue
-		}
-		a.say("Log on the media: %s", where)
-	}
+	return err == nil, err == nil
 }

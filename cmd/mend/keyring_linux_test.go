@@ -87,7 +87,9 @@ func testAgent(t *testing.T) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &agent{con: newConsole(nil), keys: newKeyring(), log: remediate.NewLog(run)}
+	a := &agent{common: common{con: newConsole(nil), keys: newKeyring(), log: remediate.NewLog(run)}}
+	a.site = a
+	return a
 }
 
 // TestReadKeyFiles finds every kind of file that opens volumes, wherever it may lie, and says what it cannot use.

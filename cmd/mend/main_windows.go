@@ -17,9 +17,6 @@ import (
 	"github.com/bootmend/bootmend/remediate"
 )
 
-// version is set by the build.
-var version = "development"
-
 const usage = `mend: heals the Windows of this machine that a faulty driver file keeps from starting
 
 Run it as an administrator in Safe Mode, from the stick that set it. It quarantines what the rule packs on the stick
@@ -42,70 +39,60 @@ func main() {
 		os.Exit(exitUsage)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	a := newAgent(*media)
-	a.dryRun = a.dryRun || *dryRun
-	status := a.run(ctx)
-	stopped := ctx.Err() != nil
+	a := newAgent(openConsole(stop), *media)
+	a.forceDry, a.stay = *dryRun, *stay
+	status := a.work(ctx)
 	stop()
-	if *stay || stopped {
-		os.Exit(status)
-	}
-	if err := a.finish(status); err != nil {
-		a.say("The machine could not be restarted: %s. Restart it by hand; all is written.", oneLine(err))
-		os.Exit(exitFailed)
-	}
+	a.con.close()
 	os.Exit(status)
 }
 
 // agent is one run on one machine.
 type agent struct {
-	log      *remediate.Log
-	started  remediate.Run
+	common
 	mediaDir string // holds the folder bootmend; "" where there is none
 	stick    string // the root of a stick with further keys and drivers, in Windows PE; "" where there is none
 	config   config.Config
-	packs    []*remediate.Pack
-	badRules int
-	keys     keyFiles
-	dryRun   bool
+	stay     bool // do not restart the machine
+	passed   bool // in the menu, the person would rather type a key than the passphrase of a vault
 	// tools are Windows' own programs.
 	tools tools
 	// live is the drive of the Windows that runs this program; "" in Windows PE.
 	live string
-	// taken counts, by rule pack, what the volumes of this machine have given.
-	taken map[string]int
+	// seen are the drives that have been looked at, read those that keys were looked for on.
+	seen, read map[string]bool
 }
 
-func newAgent(mediaDir string) *agent {
-	a := &agent{taken: map[string]int{}, tools: findTools()}
+func newAgent(con *console, mediaDir string) *agent {
+	a := &agent{common: common{con: con, keys: newKeyring(), wake: make(chan struct{}, 1)}, tools: findTools(), mediaDir: mediaDir}
+	a.site = a
 	if !inPE() {
 		a.live = filepath.VolumeName(os.Getenv("SystemRoot"))
 	}
-	a.say("bootmend %s: heals Windows machines that a faulty driver file keeps from starting", version)
+	a.con.note(bold, "bootmend %s: heals Windows machines that a faulty driver file keeps from starting", version)
 	var err error
 	if a.started, err = remediate.NewRun(time.Now(), version, rand.Reader); err != nil {
 		panic(err) // no randomness
 	}
 	a.started.Machine = readIdentity()
-	a.say("This machine: %s", describe(a.started.Machine))
+	a.con.begin(describe(a.started.Machine))
+	a.con.line("This machine: %s", describe(a.started.Machine))
 	a.log = remediate.NewLog(a.started)
 	a.log.Add(remediate.BootEvent{ToolVersion: version, Media: environment()})
 	a.log.Add(a.started.Machine)
-	if a.mediaDir = mediaDir; a.mediaDir == "" {
-		a.mediaDir = awaitMedia()
-	}
-	a.readMedia()
 	return a
 }
 
 // readMedia takes in what the stick or Windows PE brings.
-func (a *agent) readMedia() {
+func (a *agent) readMedia(ctx context.Context) {
 	if a.mediaDir == "" {
-		a.say("No folder bootmend is found: the packaged rules are used, and no keys.")
+		a.mediaDir = awaitMedia()
+	}
+	if a.mediaDir == "" {
+		a.con.note(red, "No folder bootmend is found: the packaged rules are used, and no keys.")
 		a.config, a.packs = config.Default(), defaultPacks()
 		return
 	}
-	a.say("Media %s", a.mediaDir)
 	var notes []string
 	var note string
 	if a.config, note = readConfig(a.mediaDir); note != "" {
@@ -113,32 +100,16 @@ func (a *agent) readMedia() {
 	}
 	var more []string
 	a.packs, a.badRules, more = readRules(a.mediaDir, a.config.AllowUnsignedRules)
-	a.keys = readKeyFiles(a.mediaDir, "the media")
-	for _, note := range append(append(notes, more...), a.keys.notes...) {
-		a.say("%s", note)
+	found := readKeyFiles(a.mediaDir, "the media")
+	for _, note := range append(notes, more...) {
+		a.con.note(red, "%s", note)
 		a.log.Errorf("reading the media", "%s", note)
 	}
-	if a.keys.any() {
-		a.say("With %s", &a.keys)
+	if found.any() {
+		a.con.line("Media %s with %s", a.mediaDir, &found)
+	} else {
+		a.con.line("Media %s, without recovery keys", a.mediaDir)
 	}
-	a.dryRun = a.config.DryRun
-}
-
-// say prints a line; names from a disk cannot steer the terminal.
-func (a *agent) say(format string, args ...any) {
-	fmt.Println(harmless(fmt.Sprintf(format, args...)))
-}
-
-// finish restarts or stops the machine, as the media say.
-func (a *agent) finish(status int) error {
-	action, pause := a.config.OnSuccess, a.config.Countdown
-	if status == exitFailed {
-		action = a.config.OnFailure
-	}
-	if action == config.Wait || a.dryRun {
-		return nil
-	}
-	a.say("%s in %s.", map[config.Action]string{config.Reboot: "Restarting", config.PowerOff: "Powering off"}[action], pause)
-	time.Sleep(pause)
-	return a.tools.end(action)
+	a.takeKeys(ctx, found)
+	a.useServer(ctx, a.config.Server)
 }

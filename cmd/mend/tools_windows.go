@@ -49,6 +49,11 @@ func (t tools) endSafeMode(ctx context.Context, entry string) error {
 	return t.run(ctx, "bcdedit.exe", "/deletevalue", entry, "safeboot")
 }
 
+// setSafeMode makes Windows start in Safe Mode; mode is "minimal" or "network".
+func (t tools) setSafeMode(ctx context.Context, entry, mode string) error {
+	return t.run(ctx, "bcdedit.exe", "/set", entry, "safeboot", mode)
+}
+
 // loadDriver loads a storage driver in Windows PE.
 func (t tools) loadDriver(ctx context.Context, inf string) error {
 	return t.run(ctx, "drvload.exe", inf)

@@ -6,35 +6,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate"
 )
-
-// approve asks whether a plan may go beyond the blast radius of its rule packs. Where the media are set up for
-// machines that nobody watches, no answer in time is a no.
-func (a *agent) approve(ctx context.Context, v *volume, plan *remediate.Plan) bool {
-	if a.media != nil && a.media.config.OnFailure != config.Wait {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, failurePause)
-		defer stop()
-		a.con.line("  Without an answer within %s, %s is left as it is.", failurePause, v.title())
-	}
-	if !a.confirm(ctx, "  Type YES to do it nevertheless; anything else changes nothing: ") {
-		return false
-	}
-	plan.Approved = "typed on the console"
-	return true
-}
-
-// confirm asks a question whose yes has to be spelled out.
-func (a *agent) confirm(ctx context.Context, question string) bool {
-	a.con.beep()
-	answer, err := a.con.answer(ctx, question)
-	return err == nil && strings.EqualFold(strings.TrimSpace(answer), "yes")
-}
 
 // repair is a run that can be undone.
 type repair struct {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/bootmend/bootmend/bitlocker"
 	"github.com/bootmend/bootmend/remediate/attach"
@@ -54,29 +53,6 @@ func (v *volume) title() string {
 		return fmt.Sprintf("%s (%s)", v.meta.Description, v.Name)
 	}
 	return v.Name
-}
-
-// computer is the name of the machine that BitLocker was set up on, as its description begins with it.
-func (v *volume) computer() string {
-	if v.meta == nil {
-		return ""
-	}
-	name, _, _ := strings.Cut(v.meta.Description, " ")
-	return name
-}
-
-// looksLikeData reports whether BitLocker's own description, "COMPUTER D: 7/19/2024", names a drive other
-// than C:, so that a key missing for it is no reason to stop a healed machine.
-func (v *volume) looksLikeData() bool {
-	if v.meta == nil {
-		return false
-	}
-	for _, word := range strings.Fields(v.meta.Description) {
-		if len(word) == 2 && word[1] == ':' {
-			return !strings.EqualFold(word, "C:")
-		}
-	}
-	return false
 }
 
 // identify reads the beginning of a block device; nil is a device that cannot hold Windows.
@@ -157,18 +133,14 @@ func fromPerson(key *bitlocker.VolumeKey, protector *bitlocker.Protector, err er
 	return unlocked{key: key, method: "typed key", keyID: protector.ID.String()}
 }
 
-// recoveryIDs are the key IDs that a helpdesk would have to look for.
-func (v *volume) recoveryIDs() []string { return v.protectorIDs(bitlocker.ProtectorRecoveryPassword) }
+// opensByPassword: the password of a data volume opens it, too.
+const opensByPassword = true
 
-func (v *volume) protectorIDs(kind bitlocker.ProtectorKind) []string {
-	var ids []string
-	for _, p := range v.meta.Protectors {
-		if p.Kind == kind {
-			ids = append(ids, p.ID.String())
-		}
-	}
-	return ids
-}
+// locked reports whether a key is wanted.
+func (v *volume) locked() bool { return v.meta != nil && v.key == nil }
+
+// device is what the log knows the volume by.
+func (v *volume) device() string { return v.Device }
 
 const volumeDir = "/run/volume"
 

@@ -20,9 +20,23 @@ import (
 // volume is a drive that may hold Windows.
 type volume struct {
 	drive string // "C:"
-	// meta is set for a BitLocker volume that is locked.
+	// meta is set for a BitLocker volume that was locked when it was found.
 	meta *bitlocker.Metadata
+	// opened is set once Windows has opened it; method and keyID tell by what.
+	opened        bool
+	method, keyID string
+	// tried is how many of the keyring's sources have been tried.
+	tried int
 }
+
+// locked reports whether a key is wanted.
+func (v *volume) locked() bool { return v.meta != nil && !v.opened }
+
+// device is what the log knows the volume by.
+func (v *volume) device() string { return v.drive }
+
+// opensByPassword: manage-bde asks for a user's password by itself and takes none from another program.
+const opensByPassword = false
 
 func (v *volume) root() string { return v.drive + `\` }
 
@@ -255,6 +269,22 @@ func sticks() (roots []string) {
 	return roots
 }
 
+// removable are the roots of sticks.
+func removable() (roots []string) {
+	mask, err := windows.GetLogicalDrives()
+	if err != nil {
+		return nil
+	}
+	for i := range 26 {
+		root := string(rune('A'+i)) + `:\`
+		path, err := windows.UTF16PtrFromString(root)
+		if err == nil && mask>>i&1 == 1 && windows.GetDriveType(path) == windows.DRIVE_REMOVABLE {
+			roots = append(roots, root)
+		}
+	}
+	return roots
+}
+
 // label is the name of the volume at root.
 func label(root string) string {
 	path, err := windows.UTF16PtrFromString(root)
@@ -271,7 +301,7 @@ func label(root string) string {
 // readIdentity takes the machine's identity from SMBIOS (GetSystemFirmwareTable, RawSMBIOSData: the table begins at byte 8).
 func readIdentity() remediate.Identity {
 	const provider = 'R'<<24 | 'S'<<16 | 'M'<<8 | 'B'
-	get := windows.NewLazySystemDLL("kernel32.dll").NewProc("GetSystemFirmwareTable")
+	get := kernel32.NewProc("GetSystemFirmwareTable")
 	if get.Find() != nil {
 		return remediate.Identity{}
 	}
@@ -281,4 +311,22 @@ func readIdentity() remediate.Identity {
 		return remediate.Identity{}
 	}
 	return parseSMBIOS(buf[8:n])
+}
+
+// availableMemory is how many bytes may still be used (sysinfoapi.h, MEMORYSTATUSEX); 0 where Windows does not say.
+func availableMemory() int64 {
+	status := struct {
+		length, load                           uint32
+		total, available                       uint64
+		totalPage, availablePage, totalVirtual uint64
+		availableVirtual, availableExtended    uint64
+	}{length: 64}
+	get := kernel32.NewProc("GlobalMemoryStatusEx")
+	if get.Find() != nil {
+		return 0
+	}
+	if ok, _, _ := get.Call(uintptr(unsafe.Pointer(&status))); ok == 0 {
+		return 0
+	}
+	return int64(status.available)
 }

@@ -227,6 +227,34 @@ func expectCalls(t *testing.T, got []string, want ...string) {
 	}
 }
 
+// unlockLater does what manage-bde would do, once that is called: the drive F: shows what is in dir. The function that it
+// returns ends the waiting.
+func (w *wine) unlockLater(dir, image string) (stop func()) {
+	_ = os.Remove(w.path("calls.txt"))
+	_ = os.Remove(w.path("unlocked.txt"))
+	w.drive("f", filepath.Join(dir, "nothing"), image)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			if data, _ := os.ReadFile(w.path("calls.txt")); bytes.Contains(data, []byte("manage-bde")) {
+				w.drive("f", dir, image)
+				w.write(w.path("unlocked.txt"), nil)
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
 // TestWine runs the agent for Windows in Wine, as in Safe Mode and as in Windows PE.
 func TestWine(t *testing.T) {
 	w := newWine(t)
@@ -277,7 +305,7 @@ func TestWine(t *testing.T) {
 		}
 
 		out, status = w.run(t, "", safe, "-media", `S:\`, "-stay")
-		if status != exitNothing || !strings.Contains(out, "nothing to heal") {
+		if status != exitNothing || !strings.Contains(out, "nothing is left to heal") {
 			t.Errorf("again: status %d", status)
 		}
 		expectTree(t, dir, files, true)
@@ -304,6 +332,11 @@ func TestWine(t *testing.T) {
 	made, err := fvetest.Format(volume, bytes.NewReader(clear), int64(len(clear)), fvetest.Options{RecoveryPasswords: []string{""}})
 	w.check(errors.Join(err, volume.Close()))
 	password, id := made.Recovery[0].Password, made.Recovery[0].ID.String()
+	w.must(w.command(wineProgram("wineserver"), "-w")) // what it knows of the registry is on the disk
+	t.Run("screen", func(t *testing.T) { w.testScreen(t, image, password, id) })
+	t.Run("control server", func(t *testing.T) { w.testControl(t, image, password, id) })
+	t.Run("beyond the blast radius", func(t *testing.T) { w.testBeyond(t, dummy) })
+	w.write(w.path("bootmend/config.yaml"), []byte("countdown: 0s\non_failure: poweroff\n"))
 	const other = "111111-222222-333333-444444-555555-666666-111111-222222"
 
 	for name, test := range map[string]struct {
@@ -320,13 +353,11 @@ func TestWine(t *testing.T) {
 			calls: []string{"manage-bde_-unlock_F:_-RecoveryPassword_" + password, "bcdedit_/deletevalue_{default}_safeboot", "wpeutil_reboot"}},
 		"key on a stick that is found by its name": {stick: id + "," + password, opens: true, says: "by key file list.csv on the stick",
 			calls: []string{`drvload_S:\bootmend\drivers\nvme.inf`, "manage-bde_-unlock_F:_-RecoveryPassword_" + password, "bcdedit_/deletevalue_{default}_safeboot", "wpeutil_reboot"}},
-		"no key": {says: "it is locked and no key was given. Wanted: key ID " + id, calls: []string{"wpeutil_shutdown"}},
+		"no key": {says: "is locked and no key was given. Wanted: key ID " + id, calls: []string{"wpeutil_shutdown"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			files := w.windowsTree(dir)
-			w.drive("f", filepath.Join(dir, "nothing"), image)
-			_ = os.Remove(w.path("unlocked.txt"))
 			w.write(w.path("bootmend/keys.csv"), []byte("KeyID,RecoveryKey\n"+test.list+"\n"))
 			before, _ := filepath.Glob(filepath.Join(stick, "bootmend/logs/*.jsonl"))
 			if test.stick != "" {
@@ -336,30 +367,13 @@ func TestWine(t *testing.T) {
 					defer func() { w.check(os.Remove(filepath.Join(stick, name))) }()
 				}
 			}
-			done := make(chan struct{})
-			unlocked := make(chan struct{})
-			go func() { // what manage-bde would do
-				defer close(unlocked)
-				for {
-					select {
-					case <-done:
-						return
-					case <-time.After(50 * time.Millisecond):
-					}
-					if data, _ := os.ReadFile(w.path("calls.txt")); bytes.Contains(data, []byte("manage-bde")) {
-						w.drive("f", dir, image)
-						w.write(w.path("unlocked.txt"), nil)
-						return
-					}
-				}
-			}()
+			stop := w.unlockLater(dir, image)
 			typed := test.typed
 			if strings.HasPrefix(typed, "1"+password[1:]) && password[0] == '1' {
 				typed = "2" + typed[1:]
 			}
 			out, status := w.run(t, typed, nil)
-			close(done)
-			<-unlocked
+			stop()
 			if !strings.Contains(out, test.says) || (status == exitDone) != test.opens {
 				t.Errorf("status %d, or does not say %q", status, test.says)
 			}

@@ -135,6 +135,7 @@ func typeKey(m machine, disk *WindowsDisk) {
 	groups := strings.Split(disk.Password, "-")
 	m.send(groups[0] + "-" + groups[1] + "-" + mistyped(groups[2]))
 	m.expect("group 3 is not valid", patience)
+	time.Sleep(500 * time.Millisecond) // a person has to read that; what comes at once is the rest of a scan, and dropped
 	m.send(strings.Join(groups[2:], ""))
 	m.expect("Unlocking|Unlocked", patience)
 }

@@ -1,5 +1,3 @@
-// Package network gives the broken machine an address: it looks for wired network cards, waits for a cable and asks
-// the site's DHCP server (RFC 2131). Linux only; nothing is kept from one start to the next.
 package network
 
 import (
@@ -25,12 +23,6 @@ const (
 	// A switch with spanning tree passes nothing for its first 30 seconds, so a request is repeated for as long as the
 	// caller waits. The first answers come within a second elsewhere.
 	answerTime = 3 * time.Second
-)
-
-// ErrNoCard is returned when no wired network card has appeared; ErrNoCable when none of them had a link.
-var (
-	ErrNoCard  = errors.New("no wired network card that this environment has a driver for")
-	ErrNoCable = errors.New("no network card has a link: plug in the network cable")
 )
 
 // Link is a card that has an address.

@@ -23,19 +23,29 @@ type Entry interface {
 
 // Reaction is what a key leads to.
 type Reaction struct {
-	// Screen and Serial are what plain lines show for it: where the person sits, and where a line may be recorded.
-	Screen, Serial string
+	// Screen, Serial and File are what plain lines show for it: where the person sits, where a line may be recorded, and
+	// where nobody looks now.
+	Screen, Serial, File string
 	// Bell: the person must look.
 	Bell bool
 	// Done: the question is answered.
 	Done bool
 }
 
-func same(s string) Reaction { return Reaction{Screen: s, Serial: s} }
+// same shows the same to all; typed only to people.
+func same(s string) Reaction  { return Reaction{Screen: s, Serial: s, File: s} }
+func typed(s string) Reaction { return Reaction{Screen: s, Serial: s} }
+
+// answered ends the line of a question.
+func answered() Reaction {
+	r := same("\r\n")
+	r.Done = true
+	return r
+}
 
 // then adds what the next key leads to.
 func (r Reaction) then(next Reaction) Reaction {
-	return Reaction{r.Screen + next.Screen, r.Serial + next.Serial, r.Bell || next.Bell, next.Done}
+	return Reaction{r.Screen + next.Screen, r.Serial + next.Serial, r.File + next.File, r.Bell || next.Bell, next.Done}
 }
 
 // Enter is the letter that a [Choice] takes the Enter key for, and Any that for every key.
@@ -75,9 +85,9 @@ func (c *Choice) Key(key tea.KeyMsg) Reaction {
 		case c.Ask == "":
 			return Reaction{Done: true}
 		case r <= ' ' || strings.ContainsRune(c.Letters, Any):
-			return Reaction{Screen: "\r\n", Serial: "\r\n", Done: true}
+			return answered()
 		}
-		return Reaction{Screen: string(r) + "\r\n", Serial: string(r) + "\r\n", Done: true}
+		return same(string(r)).then(answered())
 	}
 	return Reaction{}
 }
@@ -117,7 +127,7 @@ func (a *Answer) Prompt() string { return a.Ask + a.Text }
 func (a *Answer) Key(key tea.KeyMsg) Reaction {
 	switch key.Type {
 	case tea.KeyEnter:
-		return Reaction{Screen: "\r\n", Serial: "\r\n", Done: true}
+		return answered()
 	case tea.KeyBackspace, tea.KeyCtrlH:
 		if a.Text == "" {
 			return Reaction{}

@@ -85,7 +85,7 @@ func (k *Recovery) Key(key tea.KeyMsg) Reaction {
 		return k.again("")
 	case tea.KeyBackspace, tea.KeyCtrlH:
 		k.skip = false
-		return same(k.erase())
+		return typed(k.erase())
 	case tea.KeyRunes:
 	default:
 		return Reaction{}
@@ -107,7 +107,7 @@ func (k *Recovery) Key(key tea.KeyMsg) Reaction {
 func (k *Recovery) rune(r rune) Reaction {
 	if lower := r | 0x20; lower < 0x80 && strings.ContainsRune(k.Letters, lower) {
 		k.Letter = byte(lower)
-		return Reaction{Screen: "\r\n", Serial: "\r\n", Done: true}
+		return answered()
 	}
 	r = k.digit(r)
 	if r < '0' || r > '9' {
@@ -115,7 +115,7 @@ func (k *Recovery) rune(r rune) Reaction {
 	}
 	k.digits += string(r)
 	if len(k.digits) < groupDigits {
-		return same(string(r))
+		return typed(string(r))
 	}
 	return k.closeGroup(r)
 }
@@ -129,16 +129,14 @@ func (k *Recovery) closeGroup(last rune) Reaction {
 	k.groups = append(k.groups, k.digits)
 	k.digits, k.trouble = "", ""
 	if len(k.groups) == keyGroups {
-		r := same(string(last) + "\r\n")
-		r.Done = true
-		return r
+		return typed(string(last)).then(answered())
 	}
-	return same(string(last) + "-")
+	return typed(string(last) + "-")
 }
 
 // again tells of trouble and shows what stands.
 func (k *Recovery) again(echo string) Reaction {
-	r := same(echo + "\r\n  " + k.trouble + "\r\n" + k.Prompt())
+	r := typed(echo).then(same("\r\n  " + k.trouble + "\r\n")).then(typed(k.Prompt()))
 	r.Bell = true
 	return r
 }
@@ -168,9 +166,9 @@ func (k *Recovery) shown() string {
 
 // View implements Entry: what was typed, and where the rest goes.
 func (k *Recovery) View(int, int) []string {
-	typed := k.shown()
+	shown := k.shown()
 	free := strings.Repeat("-"+strings.Repeat("_", groupDigits), keyGroups)[1:]
-	rows := []string{keyPrompt + bright + typed + normal + free[min(len(typed), len(free)):]}
+	rows := []string{keyPrompt + bright + shown + normal + free[min(len(shown), len(free)):]}
 	if k.trouble != "" {
 		rows = append(rows, wrong+"  "+k.trouble)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // A made-up recovery password whose groups are all multiples of 11.
-const typed = "110011-220022-330033-440044-550055-660066-111111-222222"
+const typedKey = "110011-220022-330033-440044-550055-660066-111111-222222"
 
 // slowly is a person's clock: a second between two looks at it.
 func slowly() func() time.Time {
@@ -48,21 +48,21 @@ func TestRecovery(t *testing.T) {
 		bells int
 		shows string
 	}{
-		"with dashes":            {keys: typed, done: true},
-		"scanner without dashes": {keys: strings.ReplaceAll(typed, "-", "") + "\r", done: true},
+		"with dashes":            {keys: typedKey, done: true},
+		"scanner without dashes": {keys: strings.ReplaceAll(typedKey, "-", "") + "\r", done: true},
 		"wrong digit in group 3": {keys: "110011220022330034" + "330033" + "440044550055660066111111222222", done: true, bells: 1, shows: "group 3 is not valid"},
 		"group too large":        {keys: "720896", bells: 1, shows: "group 1 is not valid"},
-		"early enter":            {keys: "1100\r11" + typed[6:], done: true, bells: 1, shows: "4 of 6 digits"},
-		"backspace":              {keys: "12\b\b" + typed, done: true},
-		"backspace over border":  {keys: "110011\x7f1" + typed[6:], done: true},
-		"backspace on nothing":   {keys: "\b\b" + typed, done: true},
-		"letters are ignored":    {keys: "x1y1z0011" + typed[6:], done: true},
-		"delete and cursor keys": {keys: "110011\x1b[3~\x1b[A\x1b[[A\x1bOP" + typed[6:], done: true},
-		"American with Shift":    {keys: shifted(typed, shiftedDigits), done: true},
-		"French":                 {keys: "é-" + "\b\b" + french(typed), done: true},
-		"French in ISO 8859-1":   {keys: "\xe9-" + "\b\b" + latin1(french(typed)), done: true},
-		"French, seen late":      {keys: "&&&&&&" + french("110011") + french(typed), done: true, bells: 2, shows: "group 1 is not valid"},
-		"unfinished":             {keys: typed[:20]},
+		"early enter":            {keys: "1100\r11" + typedKey[6:], done: true, bells: 1, shows: "4 of 6 digits"},
+		"backspace":              {keys: "12\b\b" + typedKey, done: true},
+		"backspace over border":  {keys: "110011\x7f1" + typedKey[6:], done: true},
+		"backspace on nothing":   {keys: "\b\b" + typedKey, done: true},
+		"letters are ignored":    {keys: "x1y1z0011" + typedKey[6:], done: true},
+		"delete and cursor keys": {keys: "110011\x1b[3~\x1b[A\x1b[[A\x1bOP" + typedKey[6:], done: true},
+		"American with Shift":    {keys: shifted(typedKey, shiftedDigits), done: true},
+		"French":                 {keys: "é-" + "\b\b" + french(typedKey), done: true},
+		"French in ISO 8859-1":   {keys: "\xe9-" + "\b\b" + latin1(french(typedKey)), done: true},
+		"French, seen late":      {keys: "&&&&&&" + french("110011") + french(typedKey), done: true, bells: 2, shows: "group 1 is not valid"},
+		"unfinished":             {keys: typedKey[:20]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := &Recovery{now: slowly()}
@@ -79,14 +79,14 @@ func TestRecovery(t *testing.T) {
 
 func expectKey(t *testing.T, k *Recovery) {
 	t.Helper()
-	if p, err := k.Password(); err != nil || p.Reveal() != typed {
+	if p, err := k.Password(); err != nil || p.Reveal() != typedKey {
 		t.Fatalf("got another key (%v)", err)
 	}
 }
 
 // TestRecoveryPaste drops what a paste sends on after a wrong group: it would land in the wrong places.
 func TestRecoveryPaste(t *testing.T) {
-	bad := strings.Replace(typed, "330033", "330034", 1)
+	bad := strings.Replace(typedKey, "330033", "330034", 1)
 	for name, paste := range map[string][]tea.KeyMsg{
 		"one message": {{Type: tea.KeyRunes, Runes: []rune(bad)}},
 		"key by key":  keysOf(bad),
@@ -105,7 +105,7 @@ func TestRecoveryPaste(t *testing.T) {
 			t.Errorf("%s: left %q", name, got)
 		}
 		now = now.Add(time.Second)
-		if !k.Key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(typed[14:])}).Done {
+		if !k.Key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(typedKey[14:])}).Done {
 			t.Fatalf("%s: the rest does not complete it", name)
 		}
 		expectKey(t, k)
@@ -113,7 +113,7 @@ func TestRecoveryPaste(t *testing.T) {
 		// A scanner ends with Enter, and may be used again at once.
 		k = &Recovery{now: func() time.Time { return now }}
 		var sum Reaction
-		for _, key := range append(append(keysOf("1"+"2"+bad), tea.KeyMsg{Type: tea.KeyEnter}), keysOf(typed)...) {
+		for _, key := range append(append(keysOf("1"+"2"+bad), tea.KeyMsg{Type: tea.KeyEnter}), keysOf(typedKey)...) {
 			sum = sum.then(k.Key(key))
 		}
 		if !sum.Done {
@@ -146,7 +146,7 @@ func keysOf(s string) (keys []tea.KeyMsg) {
 }
 
 func FuzzRecovery(f *testing.F) {
-	f.Add(typed)
+	f.Add(typedKey)
 	f.Add("123456\b\b\b\b\b\b\b")
 	f.Fuzz(func(t *testing.T, keys string) {
 		k := &Recovery{now: slowly()}

@@ -49,8 +49,8 @@ type (
 // Teller is where plain lines go: serial lines, and screens that cannot show pages.
 type Teller interface {
 	Line(Line)
-	// Echo shows control characters and text as they are; serial is for lines that may be recorded.
-	Echo(screen, serial string)
+	// Echo shows control characters and text as they are; see Reaction for who gets which.
+	Echo(screen, serial, file string)
 }
 
 // maxHistory bounds how many lines are kept.
@@ -97,11 +97,11 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.say(Line(msg))
 	case Work:
 		m.work = string(msg)
-		m.plain.Echo(m.work, m.work)
+		m.echo(m.work)
 	case Dot:
 		if m.work != "" {
 			m.work += "."
-			m.plain.Echo(".", ".")
+			m.echo(".")
 		}
 	case Ask:
 		m.ask(msg)
@@ -113,8 +113,7 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		}
 	case Repeat:
 		if m.entry != nil && m.told {
-			m.told = false
-			m.echo(m.entry.Prompt())
+			m.prompt()
 		}
 	case Sync:
 		close(msg)
@@ -132,7 +131,14 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-func (m *Model) echo(s string) { m.plain.Echo(s, s) }
+func (m *Model) echo(s string) { m.plain.Echo(s, s, s) }
+
+// prompt puts the question again, with what was typed so far.
+func (m *Model) prompt() {
+	m.told = false
+	s := m.entry.Prompt()
+	m.plain.Echo(s, s, "")
+}
 
 // endLine ends the line that a person types on, or that says what goes on.
 func (m *Model) endLine() {
@@ -175,13 +181,12 @@ func (m *Model) ask(a Ask) {
 
 func (m *Model) key(key tea.KeyMsg) {
 	if m.told {
-		m.told = false
-		m.echo(m.entry.Prompt())
+		m.prompt()
 	}
 	r := m.entry.Key(key)
-	m.plain.Echo(r.Screen, r.Serial)
+	m.plain.Echo(r.Screen, r.Serial, r.File)
 	if r.Bell {
-		m.echo("\a")
+		m.plain.Echo("\a", "\a", "")
 	}
 	if !r.Done {
 		return
@@ -303,7 +308,7 @@ func (r *Review) Prompt() string {
 // Key implements Entry.
 func (r *Review) Key(key tea.KeyMsg) Reaction {
 	if len(r.lines) == 0 || len(key.Runes) > 0 && key.Runes[0]|0x20 == 'q' {
-		return Reaction{Screen: "\r\n", Serial: "\r\n", Done: true}
+		return answered()
 	}
 	r.model.echo("\r\n")
 	r.next()

@@ -10,11 +10,16 @@ import (
 )
 
 // heard is what plain lines have got.
-type heard struct{ screen, serial string }
+type heard struct{ screen, serial, file string }
 
-func (h *heard) Line(l Line) { h.Echo(l.Text+"\r\n", l.Text+"\r\n") }
+func (h *heard) Line(l Line) {
+	line := l.Text + "\r\n"
+	h.Echo(line, line, line)
+}
 
-func (h *heard) Echo(screen, serial string) { h.screen, h.serial = h.screen+screen, h.serial+serial }
+func (h *heard) Echo(screen, serial, file string) {
+	h.screen, h.serial, h.file = h.screen+screen, h.serial+serial, h.file+file
+}
 
 // sitting is a model, and a person before it.
 type sitting struct {
@@ -107,7 +112,7 @@ func TestKeyOnTheScreen(t *testing.T) {
 				t.Errorf("plain lines end with %q", s.screen[len(s.screen)-100:])
 			}
 			golden(t, "mistyped-"+t.Name()[len("TestKeyOnTheScreen/"):], s.shows())
-			s.types(typed[14:])
+			s.types(typedKey[14:])
 			if !s.answered(done) {
 				t.Fatal("not answered")
 			}
@@ -136,7 +141,7 @@ func TestResize(t *testing.T) {
 	if s.View() != "" {
 		t.Error("shows something without a display")
 	}
-	s.types(typed[8:])
+	s.types(typedKey[8:])
 	if !s.answered(done) {
 		t.Error("not answered")
 	}
@@ -216,8 +221,20 @@ func TestEarly(t *testing.T) {
 	if done := s.asked(answer); !s.answered(done) || answer.Text != "yes" {
 		t.Errorf("the second question: %q", answer.Text)
 	}
-	if s.serial != "a: ******\r\nb: yes\r\n" {
-		t.Errorf("plain lines: %q", s.serial)
+	if s.serial != "a: ******\r\nb: yes\r\n" || s.file != "a: \r\nb: yes\r\n" {
+		t.Errorf("plain lines: %q, in a file %q", s.serial, s.file)
+	}
+}
+
+// TestFile keeps keys out of a file that the output is redirected to.
+func TestFile(t *testing.T) {
+	s := sit(t, 0, 0)
+	done := s.asked(&Recovery{now: slowly()})
+	s.types("110011110012")
+	s.is(Say{Text: "told"}, Repeat{})
+	s.types(typedKey[7:])
+	if want := "  key: \r\n  group 2 is not valid: one of its digits is wrong. Type group 2 again.\r\n\r\ntold\r\n\r\n"; !s.answered(done) || s.file != want {
+		t.Errorf("got %q, want %q", s.file, want)
 	}
 }
 

@@ -102,6 +102,9 @@ func (k Key) text() string {
 	return strings.ToUpper(strings.TrimSpace(k.Computer + " " + k.ID))
 }
 
+// pageWidth keeps the two parts of the question together on a wide display.
+const pageWidth = 100
+
 // qrWidth is how many columns the code with its margin may take.
 const qrWidth = 37
 
@@ -126,7 +129,7 @@ func Question(k Key, width, room int) []string {
 	if len(left) > room {
 		return nil
 	}
-	column := width - qrWidth - 2
+	column := min(width, pageWidth) - qrWidth - 2
 	for i, row := range code {
 		at := ""
 		if i < len(left) {

@@ -30,11 +30,11 @@ func (s *Secret) Prompt() string { return s.Ask + s.stars() }
 func (s *Secret) Key(key tea.KeyMsg) Reaction {
 	switch key.Type {
 	case tea.KeyEnter:
-		return Reaction{Screen: "\r\n", Serial: "\r\n", Done: true}
+		return answered()
 	case tea.KeyEsc, tea.KeyCtrlU:
-		return same(s.erase(-1))
+		return typed(s.erase(-1))
 	case tea.KeyBackspace, tea.KeyCtrlH:
-		return same(s.erase(1))
+		return typed(s.erase(1))
 	case tea.KeyTab:
 		return Reaction{Screen: s.toggle()}
 	case tea.KeySpace:
@@ -60,7 +60,7 @@ func (s *Secret) rune(r rune) Reaction {
 	if s.reveal {
 		return Reaction{Screen: string(r), Serial: "*"}
 	}
-	return same("*")
+	return typed("*")
 }
 
 // erase takes n characters back; all of them if n is negative.

@@ -10,7 +10,6 @@ import (
 	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/cmd/mend/network"
 	"github.com/bootmend/bootmend/image/config"
-	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
 
@@ -28,7 +27,7 @@ const (
 )
 
 // server is the control server that the media name. What it gives is fetched in the background and taken by the agent's
-// main goroutine ([agent.takeServerKeys]).
+// main goroutine ([common.takeServerKeys]).
 type server struct {
 	config config.Server
 	client *fleet.Client
@@ -47,7 +46,7 @@ type server struct {
 }
 
 // useServer begins to reach the server that the media name. It goes on until the machine restarts.
-func (a *agent) useServer(ctx context.Context, c config.Server) {
+func (a *common) useServer(ctx context.Context, c config.Server) {
 	if c.IsZero() || a.server != nil && a.server.config == c {
 		return
 	}
@@ -57,7 +56,7 @@ func (a *agent) useServer(ctx context.Context, c config.Server) {
 		return
 	}
 	s := &server{
-		config: c, client: fleet.NewClient(c.URL, pin, fleet.Token(c.Token), a.started), wake: a.drivers.appeared,
+		config: c, client: fleet.NewClient(c.URL, pin, fleet.Token(c.Token), a.started), wake: a.wake,
 		welcome: make(chan struct{}), asked: map[bitlocker.GUID]chan struct{}{}, tell: make(chan string, 1),
 	}
 	a.server = s
@@ -140,7 +139,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 // consult waits for the server's decision, at the beginning and again before each try of a machine that was left as it is.
 // Without an answer the machine does what the media say: a server that is down must not keep a floor of machines from
 // being healed. It reports whether the machine is to be left as it is.
-func (a *agent) consult(ctx context.Context) (leave bool) {
+func (a *common) consult(ctx context.Context) (leave bool) {
 	s := a.server
 	switch {
 	case s == nil, a.forceDry: // a dry run changes nothing
@@ -233,30 +232,12 @@ func (s *server) reason() error {
 	return s.problem
 }
 
-// leavePause leaves time to read why a machine was left as it is, and to choose otherwise.
-const leavePause = 15 * time.Second
-
-// leave sends the machine on to Windows unchanged, unless a person stops it.
-func (a *agent) leave(ctx context.Context) {
-	var verdicts []verdict
-	for _, v := range a.volumes {
-		verdicts = append(verdicts, verdict{outcome: spared, volume: v, text: "left as it is"})
-	}
-	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + a.server.decision.Reason})
-	a.saveLogs(nil)
-	if a.countdown(ctx, config.Reboot, leavePause) {
-		a.goToWindows(ctx, verdicts)
-		a.end(config.Reboot)
-	}
-	a.menu(ctx, verdicts)
-}
-
-// askServer begins to ask for the keys of a volume, and waits a moment for the server's first word. It reports whether
-// keys have arrived.
-func (a *agent) askServer(ctx context.Context, v *volume) bool {
+// askServer begins to ask for the keys of a volume, waits a moment for the server's first word, and takes those that have
+// arrived.
+func (a *common) askServer(ctx context.Context, v *volume) {
 	s := a.server
-	if s == nil || !s.answered() || v.meta == nil || v.key != nil {
-		return false
+	if s == nil || !s.answered() || !v.locked() {
+		return
 	}
 	var words []chan struct{}
 	for _, p := range v.meta.Protectors {
@@ -265,7 +246,7 @@ func (a *agent) askServer(ctx context.Context, v *volume) bool {
 		}
 	}
 	awaitAll(ctx, words, keyPatience)
-	return a.takeServerKeys(ctx)
+	a.takeServerKeys(ctx)
 }
 
 // awaitAll waits until all of the channels are closed, but no longer than patience.
@@ -283,14 +264,11 @@ func awaitAll(ctx context.Context, words []chan struct{}, patience time.Duration
 
 // askLate asks for the keys of all volumes that are still locked while a person is asked, too: the network may have come
 // up meanwhile.
-func (a *agent) askLate(ctx context.Context) {
+func (a *common) askLate(ctx context.Context) {
 	if a.server == nil || !a.server.answered() {
 		return
 	}
-	for _, v := range a.volumes {
-		if v.meta == nil || v.key != nil {
-			continue
-		}
+	for _, v := range a.locked() {
 		for _, p := range v.meta.Protectors {
 			if p.Kind == bitlocker.ProtectorRecoveryPassword {
 				a.server.ask(ctx, p.ID, v.meta.Description)
@@ -335,21 +313,20 @@ func (s *server) ask(ctx context.Context, protector bitlocker.GUID, volume strin
 }
 
 // takeServerKeys puts the keys that have arrived onto the keyring.
-func (a *agent) takeServerKeys(ctx context.Context) bool {
+func (a *common) takeServerKeys(ctx context.Context) {
 	if a.server == nil {
-		return false
+		return
 	}
 	a.server.mu.Lock()
 	arrived := a.server.arrived
 	a.server.arrived = nil
 	a.server.mu.Unlock()
 	if len(arrived) == 0 {
-		return false
+		return
 	}
 	a.con.line("The server has sent %s", count(len(arrived), "recovery key"))
 	list := &keys.List{Entries: arrived}
 	a.takeKeys(ctx, keyFiles{lists: []keySource{{"server " + a.server.config.URL, list}}, count: len(arrived)})
-	return true
 }
 
 // report hands the log in.
@@ -365,7 +342,7 @@ func (s *server) report(log []byte) error {
 }
 
 // reportToServer hands the log in, where there is a server that has answered before.
-func (a *agent) reportToServer() {
+func (a *common) reportToServer() {
 	if a.server == nil || !a.server.answered() {
 		return // nobody waits twice for a server that is not there
 	}

@@ -68,7 +68,7 @@ func (r *keyring) wantsIdentity() bool { return len(r.sealed) > len(r.withPassph
 
 // takeKeys puts what a medium or a stick holds on the keyring, and lets it be tried on the volumes that are still
 // locked.
-func (a *agent) takeKeys(ctx context.Context, found keyFiles) {
+func (a *common) takeKeys(ctx context.Context, found keyFiles) {
 	for _, note := range found.notes {
 		a.con.note(red, "%s", note)
 		a.log.Errorf("reading keys", "%s", note)
@@ -91,12 +91,12 @@ func (a *agent) takeKeys(ctx context.Context, found keyFiles) {
 		a.keys.changes++
 	}
 	if len(a.keys.sources) > before {
-		a.search(ctx)
+		a.site.search(ctx)
 	}
 }
 
 // openByIdentity tries the identities that have turned up on the vaults that wait for one.
-func (a *agent) openByIdentity() {
+func (a *common) openByIdentity() {
 	if len(a.keys.identities) == 0 {
 		return
 	}
@@ -113,7 +113,7 @@ func (a *agent) openByIdentity() {
 }
 
 // settle ends the waiting of a vault that was opened, or that will never be.
-func (a *agent) settle(s sealedVault, v *vault.Vault, err error) {
+func (a *common) settle(s sealedVault, v *vault.Vault, err error) {
 	a.keys.sealed = slices.DeleteFunc(a.keys.sealed, func(other sealedVault) bool { return other.sum == s.sum })
 	if err != nil {
 		a.refuseVault(s, err)
@@ -124,14 +124,14 @@ func (a *agent) settle(s sealedVault, v *vault.Vault, err error) {
 	a.acceptVault(s, v)
 }
 
-func (a *agent) refuseVault(s sealedVault, err error) {
+func (a *common) refuseVault(s sealedVault, err error) {
 	a.con.note(red, "The %s is refused: %s", s.name, oneLine(err))
 	a.log.Errorf("opening the "+s.name, "%s", oneLine(err))
 	a.keys.refused[s.sum] = true
 }
 
 // acceptVault puts an opened vault's keys to use, if their time is not over.
-func (a *agent) acceptVault(s sealedVault, v *vault.Vault) {
+func (a *common) acceptVault(s sealedVault, v *vault.Vault) {
 	now := time.Now()
 	if err := v.CheckExpiry(now); err != nil {
 		v.Wipe()

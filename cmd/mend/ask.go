@@ -23,22 +23,23 @@ var (
 
 // askKey asks the person until the volume is open, or the person passes: for the passphrase of a vault if there is
 // one, then for what opens the volume itself. A stick that is plugged in meanwhile is used.
-func (a *agent) askKey(ctx context.Context, v *volume) error {
+func (a *common) askKey(ctx context.Context, v *volume) error {
 	for {
 		err := a.askOnce(ctx, v)
 		if !errors.Is(err, errAgain) {
 			return err
 		}
-		if v.undecided(a.keys.sources) {
-			if err := a.awaitKey(ctx, v); err == nil || ctx.Err() != nil {
-				return err
-			}
+		if err := a.site.tryKeys(ctx, v); err == nil || ctx.Err() != nil {
+			return err
 		}
 	}
 }
 
-func (a *agent) askOnce(ctx context.Context, v *volume) error {
+func (a *common) askOnce(ctx context.Context, v *volume) error {
 	recovery, password, startup := v.recoveryIDs(), v.protectorIDs(bitlocker.ProtectorPassword), v.protectorIDs(bitlocker.ProtectorExternalKey)
+	if !opensByPassword {
+		password = nil
+	}
 	if len(recovery)+len(password)+len(startup) == 0 {
 		return errSkip
 	}
@@ -66,7 +67,7 @@ func (a *agent) askOnce(ctx context.Context, v *volume) error {
 const freeTries = 3
 
 // askPassphrase asks once for the passphrase of the vaults that lie on the media.
-func (a *agent) askPassphrase(ctx context.Context, vaults []sealedVault) error {
+func (a *common) askPassphrase(ctx context.Context, vaults []sealedVault) error {
 	a.con.line("")
 	a.con.note(bold, "The %s is sealed", vaults[0].name)
 	a.con.line("Type its passphrase and press Enter, or plug in a stick with keys. Enter alone: type the 48 digits of the recovery key instead.")
@@ -116,7 +117,7 @@ func delay(wrong int) time.Duration {
 }
 
 // askRecovery asks for the volume's recovery key.
-func (a *agent) askRecovery(ctx context.Context, v *volume, hasPassword bool) error {
+func (a *common) askRecovery(ctx context.Context, v *volume, hasPassword bool) error {
 	a.con.stepTo(screen.Unlock)
 	a.con.show(func(width, room int) []string {
 		return screen.Question(screen.Key{Computer: harmless(v.computer()), ID: v.recoveryIDs()[0]}, width, room)
@@ -148,11 +149,11 @@ func (a *agent) askRecovery(ctx context.Context, v *volume, hasPassword bool) er
 		return err
 	}
 	return a.tryTyped(v, "This key is well formed but does not open this volume. Compare the key ID, then type the key that belongs to it.",
-		func() unlocked { return v.tryRecovery(ctx, password) })
+		func() error { return a.site.tryRecovery(ctx, v, password) })
 }
 
 // askPassword asks for the password that a user has chosen for a data volume.
-func (a *agent) askPassword(ctx context.Context, v *volume) error {
+func (a *common) askPassword(ctx context.Context, v *volume) error {
 	a.con.note(bold, "Password of %s", v.title())
 	a.con.line("Type it and press Enter; Enter alone goes back. The keyboard counts as an American one: Tab shows on the screen what is typed.")
 	password, err := a.readSecret(ctx, "  password: ")
@@ -165,17 +166,17 @@ func (a *agent) askPassword(ctx context.Context, v *volume) error {
 		}
 		return errAgain
 	}
-	return a.tryTyped(v, "This password does not open the volume.", func() unlocked { return v.tryPassword(ctx, password) })
+	return a.tryTyped(v, "This password does not open the volume.", func() error { return a.site.tryPassword(ctx, v, password) })
 }
 
 // tryTyped opens the volume with what was typed; wrong is said where it does not fit.
-func (a *agent) tryTyped(v *volume, wrong string, try func() unlocked) error {
-	err := v.take(working(a.con, "Unlocking ...", try))
+func (a *common) tryTyped(v *volume, wrong string, try func() error) error {
+	err := working(a.con, "Unlocking ...", try)
 	if !errors.Is(err, bitlocker.ErrWrongKey) {
 		return err
 	}
 	a.con.note(red, "%s", wrong)
-	a.log.Add(remediate.UnlockEvent{Device: v.Device, Source: "typed key", Reason: "what was typed does not open this volume"})
+	a.log.Add(remediate.UnlockEvent{Device: v.device(), Source: "typed key", Reason: "what was typed does not open this volume"})
 	return errAgain
 }
 
@@ -184,11 +185,11 @@ const lookPeriod = time.Second
 
 // looking is what goes on while a person is asked: devices that appear are looked at, and the question is over with
 // errAgain if they bring keys.
-func (a *agent) looking(ctx context.Context) *watch {
+func (a *common) looking(ctx context.Context) *watch {
 	before := a.keys.changes
-	return &watch{wake: a.drivers.appeared, every: lookPeriod, look: func() error {
+	return &watch{wake: a.wake, every: lookPeriod, look: func() error {
 		a.askLate(ctx)
-		a.scan(ctx)
+		a.site.scan(ctx)
 		if a.keys.changes > before {
 			return errAgain
 		}
@@ -197,7 +198,7 @@ func (a *agent) looking(ctx context.Context) *watch {
 }
 
 // readSecret reads a line that does not show.
-func (a *agent) readSecret(ctx context.Context, prompt string) (string, error) {
+func (a *common) readSecret(ctx context.Context, prompt string) (string, error) {
 	entry := &screen.Secret{Ask: prompt}
 	err := a.con.ask(ctx, entry, a.looking(ctx))
 	if err != nil {
@@ -206,7 +207,7 @@ func (a *agent) readSecret(ctx context.Context, prompt string) (string, error) {
 	return entry.Take(), nil
 }
 
-func (a *agent) readKey(ctx context.Context, hasPassword bool) (bitlocker.RecoveryPassword, error) {
+func (a *common) readKey(ctx context.Context, hasPassword bool) (bitlocker.RecoveryPassword, error) {
 	entry := &screen.Recovery{Letters: "s"}
 	if hasPassword {
 		entry.Letters = "sp"
