@@ -65,7 +65,6 @@ func (o *controlOptions) AddFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.haltAfter, "halt-after", 0, "heal no further machine after so many were not healed; 0 is no limit (default: as it was set last)")
 	f.StringVar(&o.rings, "rings", "", "file that says in which order machines are healed, see below, or none (default: as it was set last)")
 	f.IntVar(&o.keysPerHour, "keys-per-hour", 5000, "how many keys all machines together may ask for within an hour; 0 is no limit")
-	o.space = 4 << 30
 	f.Var(&o.space, "space", "how much is kept of logs and records; further ones are refused (default 4GiB)")
 	f.StringVar(&o.cert, "tls-cert", "", "certificate to use instead of one of its own (PEM)")
 	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
@@ -94,15 +93,17 @@ printed, too. There people approve machines, type keys from their desk, and paus
 in memory only; all else is in the folder's bootmend.db, and "bootmend control export" takes the logs and
 the audit out of it.
 
-A machine may ask for 16 keys in a run and 64 within an hour, an address (with IPv6 a /64 network) for 500,
-all together for --keys-per-hour. Further ones wait until somebody approves them, or until the hour is over.
+A machine may ask for 16 keys in a run. Within an hour it may ask for 64, an address (with IPv6 a /64 network)
+for 500, all together for --keys-per-hour; further ones wait until somebody approves them, or for the hour.
 
 With --db postgres://USER@HOST/NAME the machines, the audit, the logs and the rings are in a PostgreSQL
-database that any number of servers share: what one decides holds for all at once, and so do the limits. The
-password is best in a file for --db-file, in PGPASSWORD or in ~/.pgpass, since other users of this computer
-can see a command line. Each server has its own page, keys and sign-in token. While the database does not
-answer, no key is given and no log is taken, and machines ask again. For servers that the same media find
-under one name, copy "token" and "certificate.pem" of the first one's folder to the others.
+database that any number of servers share: what one decides holds for all at once, and so do the limits.
+The password is best in a file for --db-file, in PGPASSWORD or in ~/.pgpass, since other users of this
+computer can see a command line. Each server has its own page, keys and sign-in token. While the
+database does not answer, no key is given and no log is taken, and machines ask again. Whoever may write
+to the database can lift a pause, an approval and the limits, but finds no key in it: give it a user of
+its own. For servers that the same media find under one name, copy "token" and "certificate.pem" of the
+first one's folder to the others.
 
 With --rings FILE machines are healed in stages. A machine belongs to the first ring that it fits, by its
 serial number or UUID or by chance; it is sent on to Windows as it is until its ring is open. The next ring
@@ -143,6 +144,9 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	}
 	if opts.haltAfter < 0 {
 		return usagef("control: --halt-after is a number of machines")
+	}
+	if opts.space == 0 {
+		opts.space = 4 << 30
 	}
 	if opts.keysPerHour < 0 {
 		return usagef("control: --keys-per-hour is a number of keys")
