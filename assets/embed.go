@@ -45,7 +45,7 @@ var embedded embed.FS
 
 const (
 	bundleFile = "embedded/bundle.zip"
-	mendFile   = "embedded/mend-linux-amd64.cpio.zst"
+	mendFile   = "embedded/mend-linux-amd64.cpio.lz4"
 	mendExe    = "embedded/mend-windows-amd64.exe.zst"
 )
 
