@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ const (
 	mediaPatience = 30 * time.Second       // for the medium, which must be somewhere
 	hangPatience  = 90 * time.Second       // for a driver that does not come back
 	pollTime      = 20 * time.Millisecond
+	rescanTime    = 250 * time.Millisecond // for what the kernel has not told of
 )
 
 // agent is one run on one machine.
@@ -56,6 +58,8 @@ type agent struct {
 
 // work is the worker process: it never returns while the machine is up.
 func work() {
+	// A run is short and the machine has room: collecting garbage at every 4 MB would cost more than it gives.
+	debug.SetGCPercent(400)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT)
 	defer stop()
 	a := &agent{common: common{con: openConsole(), keys: newKeyring()}, seen: map[string]bool{}, disks: map[string]bool{}, firstSeen: map[string]time.Time{}, guarded: map[string]bool{},
@@ -113,16 +117,9 @@ func (a *agent) discover(ctx context.Context) {
 	if m := readNetMedia(a.boot.mediaID); m != nil {
 		a.useMedia(ctx, m)
 	}
-	for ctx.Err() == nil {
+	for more := true; more; {
 		a.scan(ctx)
-		if a.complete(time.Since(began)) {
-			break
-		}
-		select {
-		case <-a.drivers.appeared:
-		case <-time.After(pollTime):
-		case <-ctx.Done():
-		}
+		more = a.awaitDevice(ctx, began)
 	}
 	if a.media == nil {
 		a.con.note(red, "The medium that this machine was started from is not found; its keys and settings are not available. If it is a stick, try another USB port.")
@@ -134,6 +131,27 @@ func (a *agent) discover(ctx context.Context) {
 		a.con.note(red, "%s", h.What)
 		a.log.Errorf("looking for disks", "%s", h.What)
 	}
+}
+
+// awaitDevice returns when there may be something new to look at, or with false when waiting longer is of no use.
+func (a *agent) awaitDevice(ctx context.Context, began time.Time) (more bool) {
+	again := rescanTime
+	if a.pending() {
+		again = pollTime
+	}
+	rescan := time.After(again)
+	for !a.complete(time.Since(began)) {
+		select {
+		case <-a.drivers.appeared:
+			return true
+		case <-rescan:
+			return true
+		case <-time.After(pollTime):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }
 
 // complete reports whether waiting longer is of no use.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,9 @@ type drivers struct {
 	mu     sync.Mutex
 	loads  map[string]func() error // one for each module, runs once
 	events int                     // a netlink socket
+	// first and later are loads that wait for a processor; waiting is told of each.
+	first, later []func()
+	waiting      *sync.Cond
 	// busy counts loads under way, last is when anything last happened (Unix nanoseconds): devices may still
 	// appear while one is not zero or the other not long ago.
 	busy atomic.Int32
@@ -32,10 +36,11 @@ type drivers struct {
 	appeared chan struct{}
 }
 
-// always are modules that a device does not name: the file systems, device-mapper's targets and the ciphers.
+// always are modules that a device does not name, in the order in which they are wanted: the media's file systems, then
+// the ciphers, device-mapper's targets and Windows' file system.
 var always = []string{
-	"isofs", "vfat", "nls_cp437", "nls_ascii", "ntfs3", "dm-crypt", "dm-zero",
-	"aesni-intel", "xts", "cbc", "ecb", "aes_generic", "efivarfs",
+	"isofs", "vfat", "nls_cp437", "nls_ascii",
+	"aesni-intel", "xts", "cbc", "ecb", "aes_generic", "dm-crypt", "dm-zero", "ntfs3",
 }
 
 func loadDrivers() (*drivers, error) {
@@ -44,6 +49,7 @@ func loadDrivers() (*drivers, error) {
 		return nil, fmt.Errorf("the media's kernel modules: %w", err)
 	}
 	d := &drivers{table: table, loads: map[string]func() error{}, appeared: make(chan struct{}, 1)}
+	d.waiting = sync.NewCond(&d.mu)
 	// The kernel would start /sbin/modprobe, which there is none, each time it misses a module.
 	_ = os.WriteFile("/proc/sys/kernel/modprobe", []byte("\n"), 0)
 
@@ -51,9 +57,12 @@ func loadDrivers() (*drivers, error) {
 		return nil, fmt.Errorf("listening for devices: %w", err)
 	}
 	go d.follow()
-	d.background(d.coldplug)
+	d.background(true, d.coldplug)
+	for range runtime.NumCPU() {
+		go d.work()
+	}
 	for _, name := range always {
-		d.background(func() { _ = d.load(name) }) // what is missing shows where it is needed
+		d.background(false, func() { _ = d.load(name) }) // what is missing shows where it is needed
 	}
 	return d, nil
 }
@@ -63,14 +72,57 @@ func noDrivers() *drivers {
 	return &drivers{appeared: make(chan struct{}, 1)}
 }
 
-// background runs a load and counts it.
-func (d *drivers) background(load func()) {
+// background has a load run soon, and counts it. What is urgent overtakes everything else: after its driver is loaded, a
+// disk takes its time to answer, in which the other drivers can be loaded.
+func (d *drivers) background(urgent bool, load func()) {
 	d.busy.Add(1)
-	go func() {
+	counted := func() {
 		load()
 		d.last.Store(time.Now().UnixNano())
 		d.busy.Add(-1)
-	}()
+	}
+	d.mu.Lock()
+	if urgent {
+		d.first = append(d.first, counted)
+	} else {
+		d.later = append(d.later, counted)
+	}
+	d.mu.Unlock()
+	d.waiting.Signal()
+}
+
+// loadPatience is how long a load may keep the next one waiting: after that it waits itself, for its hardware.
+const loadPatience = 50 * time.Millisecond
+
+// work runs loads one after the other, for one processor.
+func (d *drivers) work() {
+	for {
+		load := d.next()
+		done := make(chan struct{})
+		go func() {
+			load()
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(loadPatience):
+		}
+	}
+}
+
+func (d *drivers) next() (load func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.first)+len(d.later) == 0 {
+		d.waiting.Wait()
+	}
+	queue := &d.first
+	if len(*queue) == 0 {
+		queue = &d.later
+	}
+	load = (*queue)[0]
+	*queue = (*queue)[1:]
+	return load
 }
 
 // quiet reports whether nothing has been loaded and no disk has appeared for the given time.
@@ -96,8 +148,24 @@ func (d *drivers) coldplug() {
 // probe loads, in the background, whatever drives a device of this modalias.
 func (d *drivers) probe(alias string) {
 	for _, name := range d.table.Match(alias) {
-		d.background(func() { _ = d.load(name) })
+		d.background(leadsToDisk(alias), func() { _ = d.load(name) })
 	}
+}
+
+// leadsToDisk reports whether a device of this modalias is a disk or a drive, or has some behind it: a PCI device's
+// base class 01 is mass storage, 0805 the controller of memory cards, 0C03 that of USB (PCI Code and ID Assignment
+// Specification, 1.2 and 1.9); a USB interface's class 08 is mass storage.
+func leadsToDisk(alias string) bool {
+	bus, device, _ := strings.Cut(alias, ":")
+	switch bus {
+	case "scsi", "vmbus", "virtio", "mmc":
+		return true
+	case "pci":
+		return strings.Contains(device, "bc01") || strings.Contains(device, "bc08sc05") || strings.Contains(device, "bc0Csc03")
+	case "usb":
+		return strings.Contains(device, "ic08")
+	}
+	return false
 }
 
 // load loads a module with all that it needs, in order. Loading twice is harmless.
