@@ -35,9 +35,14 @@ func (a *agent) once(ctx context.Context) (status int, again bool) {
 		}
 	} else {
 		verdicts = a.healAll(ctx)
+		if ctx.Err() != nil {
+			a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeFailed, Message: "stopped by a person"})
+			a.saveLogs(verdicts)
+			return exitFailed, false
+		}
 		success := a.summary(verdicts)
 		switch {
-		case ctx.Err() != nil, !success:
+		case !success:
 			status, action = exitFailed, a.config.OnFailure
 			if a.con.over == nil {
 				pause = max(pause, failurePause)
@@ -92,14 +97,14 @@ func (a *agent) end(action config.Action, status int) int {
 // menu is what a person can do in Windows PE; again is another try.
 func (a *agent) menu(ctx context.Context, verdicts []verdict, status int) (_ int, again bool) {
 	for {
-		letters := "tdwpcsl"
+		letters := "tdwfpcsl"
 		a.con.line("")
 		if slices.ContainsFunc(verdicts, func(v verdict) bool { return v.outcome == locked && len(v.volume.recoveryIDs()) > 0 }) {
 			letters += "k"
 			a.con.line("  K  type the recovery key")
 		}
 		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
-		a.con.line("  C  command prompt   P  power off")
+		a.con.line("  F  firmware set-up  P  power off                   C  command prompt")
 		a.con.line("  S  Safe Mode, for a machine whose recovery key nobody has")
 		a.con.line("  L  look at the log")
 		choice, err := a.con.choose(ctx, "Your choice: ", letters)
@@ -120,6 +125,12 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict, status int) (_ int
 			a.safeMode(ctx)
 		case 'w':
 			a.con.line("Pull the medium while the machine restarts, or it starts from it again.")
+			return a.end(config.Reboot, status), false
+		case 'f':
+			if err := setupNext(); err != nil {
+				a.con.line("%s", oneLine(err))
+				continue
+			}
 			return a.end(config.Reboot, status), false
 		case 'p':
 			return a.end(config.PowerOff, status), false

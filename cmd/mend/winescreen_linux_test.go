@@ -105,6 +105,8 @@ func (w *wine) testScreen(t *testing.T, volume, password, id string) {
 	s.sees("N: with network   M: minimal")
 	s.types("m")
 	s.sees("SAFE MODE SET: ")
+	s.types("f") // Wine has no firmware
+	s.sees("at power-on")
 	s.types("p")
 	s.sees("ended with 0", "HEALED: 1 Windows installation") // what was told stays
 	calls := w.calls()
@@ -238,7 +240,9 @@ func (w *wine) testControl(t *testing.T, volume, password, id string) {
 		t.Errorf("status %d", status)
 	}
 	expectTree(t, dir, files, true)
-	logs, _ := filepath.Glob(filepath.Join(state, "reports/*.jsonl"))
+	export := filepath.Join(t.TempDir(), "export")
+	w.must(exec.Command(program, "control", "export", "--state", state, "-o", export))
+	logs, _ := filepath.Glob(filepath.Join(export, "reports/*.jsonl"))
 	if len(logs) != 1 {
 		t.Fatalf("%d logs at the server", len(logs))
 	}
