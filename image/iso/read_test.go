@@ -7,7 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
+
+	media "github.com/bootmend/bootmend/image"
 )
 
 // TestRead lists what Write wrote, by its own names and with its content.
@@ -60,6 +64,45 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// windowsPEDisc is a small disc with Windows PE, whose names no Rock Ridge gives.
+func windowsPEDisc(t testing.TB) []byte {
+	t.Helper()
+	boot := []media.File{media.FromBytes("/sources/boot.wim", []byte("MSWIM")), media.FromBytes("/EFI/Microsoft/Boot/BCD", []byte("store"))}
+	uefi := media.FromBytes("/efisys.bin", []byte("volume"))
+	tree, err := media.WindowsPEDiscTree(context.Background(), boot, []media.File{uefi}, media.Spec{Time: time.Unix(1721365740, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "disc.iso")
+	info, err := WriteWindowsPE(context.Background(), path, WindowsPE{Tree: tree, UEFI: uefi}, nil)
+	if err != nil || info.MediaID != tree.ID || info.Label != media.LabelWindowsPE {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestReadWindowsPE reads the names of ISO 9660 itself.
+func TestReadWindowsPE(t *testing.T) {
+	data := windowsPEDisc(t)
+	files, err := Read(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Path)
+	}
+	slices.Sort(names)
+	want := []string{"/BOOTMEND/MANIFEST.JSON", "/BOOTMEND/MEDIA.ID", "/EFI/MICROSOFT/BOOT/BCD", "/README.TXT", "/SOURCES/BOOT.WIM"}
+	if !slices.Equal(names, want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+}
+
 // FuzzRead: whatever the bytes, Read ends, and so does reading the files.
 func FuzzRead(f *testing.F) {
 	spec := testSpec(f)
@@ -73,6 +116,7 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(data[pvdBlock*blockSize : 64<<10])
+	f.Add(windowsPEDisc(f)[pvdBlock*blockSize:])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		image := append(make([]byte, pvdBlock*blockSize), b...)
 		files, err := Read(bytes.NewReader(image), int64(len(image)))

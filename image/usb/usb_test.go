@@ -488,6 +488,13 @@ func FuzzOpen(f *testing.F) {
 		}
 	}
 	f.Add(head, end)
+	mbr := bytes.Clone(head)
+	if l, err := Plan(windowsPE(f, testSpec(f), "/bootmgr"), Device{Size: MinSize}); err != nil {
+		f.Fatal(err)
+	} else if _, err := l.ReadAt(mbr, 0); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(mbr, make([]byte, len(end)))
 	f.Fuzz(func(t *testing.T, head, end []byte) {
 		s, err := Open(edited{l, head, end}, MinSize)
 		if err != nil {
