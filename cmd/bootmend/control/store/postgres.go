@@ -19,8 +19,12 @@ type Address string
 // Format keeps the address out of logs, whatever the verb.
 func (Address) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("database (address withheld)")) }
 
-// connections is how many a server holds at most.
-const connections = 16
+// connections is how many a server holds at most. PostgreSQL takes 100 by itself, from all servers.
+const connections = 8
+
+// A server whose site loses its network in the middle of a transaction must not keep all others waiting until the system
+// finds that its connection is dead. What the address sets itself holds.
+var timeouts = map[string]string{"idle_in_transaction_session_timeout": "15s", "lock_timeout": "8s", "statement_timeout": "10s"}
 
 // OpenURL opens a database that other servers may share. What the address leaves out is taken from the variables and files
 // that PostgreSQL's own programs read: PGPASSWORD, PGPASSFILE, PGSSLROOTCERT and so on.
@@ -43,7 +47,17 @@ func OpenURL(ctx context.Context, address Address) (*DB, error) {
 	if config.Password != "" {
 		db.scrub = strings.NewReplacer(config.Password, "(withheld)")
 	}
-	db.write = stdlib.OpenDB(*config)
+	db.write = stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		for name, value := range timeouts {
+			if _, set := config.RuntimeParams[name]; set {
+				continue
+			}
+			if err := conn.PgConn().Exec(ctx, "SET "+name+" = '"+value+"'").Close(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
 	db.read = db.write
 	db.write.SetMaxOpenConns(connections)
 	db.write.SetMaxIdleConns(connections)

@@ -2,10 +2,12 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
 	"github.com/bootmend/bootmend/cmd/bootmend/control/store/storetest"
@@ -15,6 +17,43 @@ import (
 func TestPostgres(t *testing.T) {
 	p := storetest.Start(t)
 	store.Contract(t, func(*testing.T) *store.DB { return p.Open() })
+}
+
+// TestStuck has a server hold what all need, and say no more, as if its network had gone.
+func TestStuck(t *testing.T) {
+	p := storetest.Start(t)
+	db := p.Open()
+	stuck, err := store.OpenURL(context.Background(), p.Address()+"&idle_in_transaction_session_timeout=500")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stuck.Close() })
+	locked, freed, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		ended <- stuck.Do(context.Background(), func(tx *store.Tx) error {
+			f, err := tx.LockFleet()
+			close(locked)
+			<-freed
+			return errors.Join(err, tx.SetFleet(f))
+		})
+	}()
+	<-locked
+	start := time.Now()
+	if err := db.Do(context.Background(), func(tx *store.Tx) error { _, err := tx.LockFleet(); return err }); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("the other waited for %s", took)
+	}
+	close(freed)
+	if err := <-ended; !errors.Is(err, store.ErrDatabase) {
+		t.Errorf("the one that was stuck: %v", err)
+	}
+	for _, name := range []string{"idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"} {
+		if value := store.Setting(t, db, name); value == "0" || value == "" {
+			t.Errorf("%s is %s", name, value)
+		}
+	}
 }
 
 // TestAddress: a password must not show, whatever is wrong.
