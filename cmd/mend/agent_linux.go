@@ -228,7 +228,12 @@ func (a *agent) inspect(ctx context.Context, b attach.Block, partitioned bool) {
 	}
 	if b.Partition == 0 && !b.HardwareReadOnly {
 		// From here on the kernel refuses writes to this disk, until a plan needs one.
-		a.guarded[b.Disk] = attach.SetReadOnly(b.Device, true) == nil
+		err := attach.SetReadOnly(b.Device, true)
+		if notReady(err) && time.Since(a.firstSeen[b.Name]) < diskPatience {
+			a.seen[b.Name] = false
+			return
+		}
+		a.guarded[b.Disk] = err == nil
 	}
 	v, kind, err := identify(b)
 	if notReady(err) && time.Since(a.firstSeen[b.Name]) < diskPatience {
