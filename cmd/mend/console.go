@@ -37,8 +37,9 @@ type terminal struct {
 	idle sync.WaitGroup
 	// screen is set where only who sits there sees it; a serial line may be recorded.
 	screen bool
-	// file is set where nobody looks now: it gets no colours, no tones, and nothing of what is typed.
-	file bool
+	// mono is set where control sequences are not understood, file where nobody looks now: that gets no tones, and nothing
+	// of what is typed.
+	mono, file bool
 	// pages is set on the machine's own screen, where it can show them.
 	pages bool
 	// size is in columns and rows; nil for a line whose other end breaks lines itself, or logs them.
@@ -97,7 +98,7 @@ func (p plainLines) Line(line screen.Line) {
 			width, _ = t.size()
 		}
 		shown := screen.Wrap(line.Text, width)
-		if line.Colour != "" && !t.file {
+		if line.Colour != "" && !t.mono {
 			shown = line.Colour + shown + screen.Reset
 		}
 		t.print(shown + "\r\n")

@@ -18,7 +18,7 @@ var (
 func openConsole(interrupt func()) *console {
 	t := newTerminal(os.Stdout)
 	t.file = !isConsole(os.Stdout)
-	t.screen = !t.file
+	t.screen, t.mono = !t.file, true
 	var options []tea.ProgramOption
 	keyboard := isConsole(os.Stdin)
 	if keyboard {
@@ -28,7 +28,8 @@ func openConsole(interrupt func()) *console {
 		handle := windows.Handle(os.Stdout.Fd())
 		t.size = func() (columns, rows int) { return windowSize(handle) }
 		t.tone = tone
-		t.pages = keyboard && understandsSequences(handle)
+		t.mono = !understandsSequences(handle)
+		t.pages = keyboard && !t.mono
 	}
 	if t.pages {
 		options = append(options, tea.WithAltScreen())

@@ -165,12 +165,18 @@ func (k *Recovery) shown() string {
 }
 
 // View implements Entry: what was typed, and where the rest goes.
-func (k *Recovery) View(int, int) []string {
+func (k *Recovery) View(width, _ int) []string {
 	shown := k.shown()
 	free := strings.Repeat("-"+strings.Repeat("_", groupDigits), keyGroups)[1:]
-	rows := []string{keyPrompt + bright + shown + normal + free[min(len(shown), len(free)):]}
+	rest := free[min(len(shown), len(free)):]
+	if room := width - len(keyPrompt) - 2; room < len(free) { // the end of what was typed is what is looked at
+		shown, rest = shown[max(0, len(shown)-room):], "_"
+	}
+	rows := []string{keyPrompt + bright + shown + normal + rest}
 	if k.trouble != "" {
-		rows = append(rows, wrong+"  "+k.trouble)
+		for _, row := range strings.Split(Wrap("  "+k.trouble, width), "\r\n") {
+			rows = append(rows, wrong+row+normal)
+		}
 	}
 	return rows
 }
