@@ -128,6 +128,40 @@ func TestBootConfiguration(t *testing.T) {
 	}
 }
 
+// TestWIMAlone makes sticks and boot servers of a WIM that has all boot files in it, with no folder beside it.
+func TestWIMAlone(t *testing.T) {
+	wim := filepath.Join(t.TempDir(), "winre.wim")
+	inside := []string{"Windows/Boot/DVD/EFI/boot.sdi", "Windows/Boot/PCAT/bootmgr", "Windows/System32/boot/winload.efi", "Windows/System32/boot/winload.exe"}
+	capture(t, wim, append(slices.Clone(full), inside...))
+	s, err := Open(wim, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	status, err := s.Status()
+	if err != nil || status.Use != 1 || len(status.Missing) > 0 || len(status.Notes) != 2 {
+		t.Errorf("%+v, %v", status, err)
+	}
+	files, err := s.StickFiles(t.Context(), 1, []byte("MZ"), when)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		pathManager: "Windows/Boot/EFI/bootmgfw.efi", pathManagerBIOS: "Windows/Boot/PCAT/bootmgr", pathSDI: "Windows/Boot/DVD/EFI/boot.sdi",
+		pathBCD: "", pathBCDBIOS: "", pathWIM: "",
+	} {
+		if got := content(t, files, path); got == "" || !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+	if network, err := s.NetworkFiles(t.Context(), 1, []byte("MZ"), when); err != nil || len(network) != 5 {
+		t.Errorf("%d files for wimboot, %v", len(network), err)
+	}
+	if _, err := s.DiscFiles(t.Context(), 1, []byte("MZ"), when); err == nil || !strings.Contains(err.Error(), "efisys.bin") {
+		t.Errorf("a disc: %v", err)
+	}
+}
+
 // hivex has another program find the loader.
 func hivex(t *testing.T, store, loader string) {
 	t.Helper()
