@@ -181,12 +181,9 @@ const maxWimboot = 4 << 20
 
 // network is the folder of a boot server. The agent's files are in the WIM.
 func (w *winpeSource) network(ctx context.Context, spec image.Spec, wimboot string) (*image.Tree, error) {
-	loader, err := os.ReadFile(wimboot)
+	loader, err := readWimboot(wimboot)
 	if err != nil {
 		return nil, err
-	}
-	if len(loader) > maxWimboot || !bytes.HasPrefix(loader, []byte("MZ")) {
-		return nil, withHint(fmt.Errorf("%s: is no wimboot: it must be the program as it is given out, a file of UEFI's form of less than 4 MiB", wimboot), "ipxe.org/wimboot has it")
 	}
 	files, err := w.NetworkFiles(ctx, w.image, w.agent, spec.Time, w.inside(spec)...)
 	if err != nil {
@@ -198,6 +195,18 @@ func (w *winpeSource) network(ctx context.Context, spec image.Spec, wimboot stri
 	started := imageFiles(files)
 	boot := append([]image.File{image.FromBytes(pathScript, ipxeScript(started)), image.FromBytes(pathWimboot, loader)}, started...)
 	return image.WindowsPENetworkTree(ctx, boot, spec.Time, spec.Vault != nil)
+}
+
+// readWimboot reads the loader and refuses what is none.
+func readWimboot(path string) ([]byte, error) {
+	loader, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(loader) > maxWimboot || !bytes.HasPrefix(loader, []byte("MZ")) {
+		return nil, withHint(fmt.Errorf("%s: is no wimboot: it must be the program as it is given out, a file of UEFI's form of less than 4 MiB", path), "ipxe.org/wimboot has it")
+	}
+	return loader, nil
 }
 
 // serve is the same for a server of our own. The source must stay open for as long as it is served.

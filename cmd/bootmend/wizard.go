@@ -22,6 +22,7 @@ import (
 	"github.com/bootmend/bootmend/bitlocker/keys/entra"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/cmd/bootmend/tui"
+	"github.com/bootmend/bootmend/image"
 	"github.com/bootmend/bootmend/image/flash/device"
 	"github.com/bootmend/bootmend/image/netboot"
 	"github.com/bootmend/bootmend/remediate"
@@ -149,6 +150,12 @@ func (*wizardWork) WinPE(path string) (string, error) {
 		text += "; missing: " + missing
 	}
 	return text, nil
+}
+
+// Wimboot implements tui.Work.
+func (*wizardWork) Wimboot(path string) error {
+	_, err := readWimboot(path)
+	return err
 }
 
 // Control implements tui.Work.
@@ -296,11 +303,7 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 		say(tui.Good, "%s is made: %.1f MiB", a.Output, float64(info.Size)/(1<<20))
 		say(tui.Plain, "SHA-256 %s", info.SHA256)
 	case a.Goal == tui.GoalPXE:
-		server, err := netip.ParseAddr(a.BootServer)
-		if err != nil {
-			return outcome, err
-		}
-		info, err := netboot.Write(ctx, a.Output, spec, server, writing)
+		info, err := writeFolder(ctx, a, spec, source, writing)
 		if err != nil {
 			return outcome, err
 		}
@@ -330,6 +333,22 @@ func (w *wizardWork) Do(ctx context.Context, a *tui.Answers, update func(tui.Pro
 		return outcome, w.flash(ctx, a, spec, source, say, update)
 	}
 	return outcome, nil
+}
+
+// writeFolder writes the folder of a boot server, of Windows PE where there is a source of it.
+func writeFolder(ctx context.Context, a *tui.Answers, spec image.Spec, source *winpeSource, progress func(done, total int64)) (netboot.Info, error) {
+	if source != nil {
+		tree, err := source.network(ctx, spec, a.Wimboot)
+		if err != nil {
+			return netboot.Info{}, err
+		}
+		return netboot.WriteWindowsPE(ctx, a.Output, tree, progress)
+	}
+	server, err := netip.ParseAddr(a.BootServer)
+	if err != nil {
+		return netboot.Info{}, err
+	}
+	return netboot.Write(ctx, a.Output, spec, server, progress)
 }
 
 // checksum is the SHA-256 of an image that was made just now, in hexadecimal digits. The wizard's are small; of one as

@@ -3,8 +3,10 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/bootmend/bootmend/assets"
 	"github.com/bootmend/bootmend/bitlocker/keys/entra/entratest"
 	"github.com/bootmend/bootmend/cmd/bootmend/tui"
 )
@@ -28,5 +30,46 @@ func TestWizardSources(t *testing.T) {
 	opts, err := w.buildFrom(t.Context(), a)
 	if err != nil || opts.list == nil || opts.list.Len() != 2 {
 		t.Errorf("%+v, error %v", opts, err)
+	}
+}
+
+// TestWizardWindowsPE makes the folder of a boot server and an ISO image as the commands do, byte for byte.
+func TestWizardWindowsPE(t *testing.T) {
+	if _, _, err := assets.MendExe(); err != nil {
+		t.Skip(err)
+	}
+	medium, dir := windowsMedium(t, "XPRESS"), t.TempDir()
+	lay(t, medium, map[string]string{"efi/microsoft/boot/efisys_noprompt.bin": strings.Repeat("e", 2048)})
+	lay(t, dir, map[string]string{"wimboot": "MZ wimboot", "text": "no program"})
+	w := &wizardWork{}
+	description, err := w.WinPE(medium)
+	if err != nil || !strings.HasPrefix(description, "Windows Setup") {
+		t.Errorf("%q, error %v", description, err)
+	}
+	if err := w.Wimboot(filepath.Join(dir, "text")); err == nil {
+		t.Error("any file is taken for wimboot")
+	}
+	for _, goal := range []tui.Goal{tui.GoalPXE, tui.GoalISO, tui.GoalUSB} {
+		a := tui.NewAnswers()
+		a.Goal, a.WindowsPE, a.WinPE, a.Source, a.ToDevices = goal, true, medium, tui.FromPerson, false
+		a.Wimboot = filepath.Join(dir, "wimboot")
+		a.Output = filepath.Join(dir, string(goal)+"-command")
+		command := a.Commands()[0]
+		if _, errs, err := bootmend(command[1:]...); err != nil {
+			t.Fatalf("%q: %v\n%s", command, err, errs)
+		}
+		a.Output = filepath.Join(dir, string(goal)+"-wizard")
+		if _, err := w.Do(t.Context(), a, func(tui.Progress) {}); err != nil {
+			t.Fatal(err)
+		}
+		tool(t, "diff", "-r", filepath.Join(dir, string(goal)+"-command"), a.Output)
+	}
+
+	// What it lacks is said where it is chosen.
+	other := t.TempDir()
+	lay(t, other, map[string]string{"tree/Windows/System32/wpeinit.exe": "init", "sources/readme": ""})
+	tool(t, "wimlib-imagex", "capture", filepath.Join(other, "tree"), filepath.Join(other, "sources", "boot.wim"), "Bare", "--boot")
+	if _, err := w.WinPE(other); err == nil || !strings.Contains(err.Error(), "image 1 (Bare): without manage-bde") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -244,6 +244,7 @@ var wizardRuns = map[string][]look{
 	},
 	"network": {
 		{"What do you want?", press("3")},
+		{"What shall the machines start?", press("1")},
 		{"Where do the recovery keys come from?", press("1")},
 		{"Which file or folder has the keys?", press("keys.csv", "Enter")},
 		{"2 recovery keys of 2 computers", press("Enter")},
@@ -316,6 +317,7 @@ var wizardRuns = map[string][]look{
 		{"What do you want?", press("Down", "Down", "resize 132x43")},
 		{"> Network boot", press("resize 60x18")},
 		{"> Network boot", press("Enter")},
+		{"What shall the machines start?", press("Enter")},
 		{"Where do the recovery keys come from?", press("1")},
 		{"Which file or folder has the keys?", press("keys.csv", "resize 132x43", "Enter")},
 		{"2 recovery keys of 2 computers", press("resize 60x18")},

@@ -61,6 +61,7 @@ type Answers struct {
 	WindowsPE bool
 	WinPE     string
 	WinPENote string // what it is
+	Wimboot   string // GoalPXE: its loader
 
 	Source  Source
 	Mixed   []Source // FromMix: which
@@ -117,7 +118,7 @@ func (a *Answers) Builds() bool { return a.Goal == GoalUSB || a.Goal == GoalISO 
 
 // StartsWindowsPE reports whether the media start Windows PE.
 func (a *Answers) StartsWindowsPE() bool {
-	return (a.Goal == GoalUSB || a.Goal == GoalISO) && a.WindowsPE
+	return a.Builds() && a.WindowsPE
 }
 
 // hasKeys reports whether keys go onto the media.
@@ -185,11 +186,14 @@ func (a *Answers) command() []string {
 	default:
 		c = []string{"bootmend", "build", string(a.Goal), "-o", a.Output}
 	}
-	if a.Goal == GoalPXE {
-		c = append(c, "--server", a.BootServer)
-	}
 	if a.StartsWindowsPE() {
 		c = append(c, "--env", "winpe", "--winpe", a.WinPE)
+	}
+	switch {
+	case a.Goal == GoalPXE && a.StartsWindowsPE():
+		c = append(c, "--wimboot", a.Wimboot)
+	case a.Goal == GoalPXE:
+		c = append(c, "--server", a.BootServer)
 	}
 	if a.Builds() && a.Source == FromServer {
 		c = append(c, "--control", a.Control)

@@ -77,6 +77,13 @@ func (f *fake) WinPE(path string) (string, error) {
 	return "Windows PE 10.0.26100, x64", nil
 }
 
+func (f *fake) Wimboot(path string) error {
+	if filepath.Base(path) != "wimboot" {
+		return fmt.Errorf("%s: is no wimboot", path)
+	}
+	return nil
+}
+
 func (f *fake) Control(path string) (string, error) {
 	if filepath.Base(path) != "server.yaml" {
 		return "", fmt.Errorf("%s: names no server", path)
@@ -167,7 +174,7 @@ type driver struct {
 func newDriver(t *testing.T, w Work) *driver {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "signed.yaml", "other.pub", "team.pub", "stick.img", "server.yaml", "Win11.iso"} {
+	for _, name := range []string{"keys.csv", "empty.csv", "photo.jpg", "own.yaml", "bad.yaml", "signed.yaml", "other.pub", "team.pub", "stick.img", "server.yaml", "Win11.iso", "wimboot"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -314,7 +321,7 @@ func TestSteps(t *testing.T) {
 	toProtection := append(toKeyFile, "keys.csv", "enter", "enter")
 	toRules := []string{"2", "1", "2"} // ISO, asked at the machine
 	toDirectory := []string{"enter", "1", "3", "dc1.example.com", "enter"}
-	toBootServer := []string{"3", "2", "enter", "enter", "enter", "enter"}
+	toBootServer := []string{"3", "1", "2", "enter", "enter", "enter", "enter"}
 	toBootServer = slices.Clip(toBootServer)
 	toFolder := slices.Clip(append(toBootServer, "10.0.0.2", "enter", "ctrl+u"))
 	for name, test := range map[string]struct {
@@ -359,7 +366,7 @@ func TestSteps(t *testing.T) {
 		"control server":             {[]string{"enter", "1", "5", "server.yaml", "enter"}, "control", "Machines will ask https://10.0.0.1:8443"},
 		"no control server":          {[]string{"enter", "1", "5", "own.yaml", "enter"}, "control", "names no server"},
 		"control server, no keys":    {[]string{"enter", "1", "5", "server.yaml", "enter", "enter"}, "rules", "Always healed"},
-		"network boot, keys":         {[]string{"3", "1", "keys.csv", "enter", "enter", "3"}, "protection", "anybody on the network"},
+		"network boot, keys":         {[]string{"3", "1", "1", "keys.csv", "enter", "enter", "3"}, "protection", "anybody on the network"},
 		"network boot, address":      {append(toBootServer, "10.0.0", "enter"), "bootserver", "no IPv4 address"},
 		"network boot, folder":       {append(toBootServer, "10.0.0.2", "enter", "x/boot", "enter"), "folder", "is not there"},
 		"network boot":               {append(toBootServer, "10.0.0.2", "enter", "enter"), "review", "folder of the boot server is written to tftpboot"},
@@ -487,7 +494,7 @@ func TestLines(t *testing.T) {
 			did:   "bootmend verify stick.img",
 		},
 		"network boot, keys of a directory": {
-			input: "3\n3\ndc1.example.com\nadm\n2\nage1xyz\n\n\n\n\n10.0.0.2\n\nyes\n",
+			input: "3\n\n3\ndc1.example.com\nadm\n2\nage1xyz\n\n\n\n\n10.0.0.2\n\nyes\n",
 			see:   []string{"31 recovery keys", "bootmend keys fetch ad --server dc1.example.com --user adm -o keys.csv", "snippets"},
 			did:   "bootmend build pxe -o tftpboot --server 10.0.0.2 --keys keys.csv --recipient age1xyz",
 		},
@@ -516,6 +523,11 @@ func TestLines(t *testing.T) {
 			input: "1\n2\nWin11.iso\n2\n\n\n\n\n1\n2 3\nyes\n",
 			see:   []string{"starts Windows PE: Windows PE 10.0.26100, x64.", "is erased"},
 			did:   "bootmend flash --to /dev/sdb --to /dev/sdc --unmount --env winpe --winpe Win11.iso",
+		},
+		"Windows PE, network": {
+			input: "3\n2\nWin11.iso\nphoto.jpg\nwimboot\n5\n2\n\n\n\n\nheal\nyes\n",
+			see:   []string{"photo.jpg: is no wimboot", "in Windows PE no server is asked", "chain http://SERVER/boot.ipxe"},
+			did:   "bootmend build pxe -o heal --env winpe --winpe Win11.iso --wimboot wimboot",
 		},
 		"left":          {input: "q\n", err: ErrQuit},
 		"input ends":    {input: "2\n", err: ErrQuit},

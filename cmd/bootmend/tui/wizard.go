@@ -72,12 +72,15 @@ func questions(w Work, say func(text string)) []Question {
 		},
 		{
 			ID: "environment", Title: "What shall the machines start?", Kind: Choose,
-			Needed: func(a *Answers) bool { return a.Goal == GoalUSB || a.Goal == GoalISO },
-			Help:   "Both start with Secure Boot on.",
-			Options: static(
-				Option{Value: "linux", Label: "bootmend's own Linux", Help: "recommended: small, quick, nothing else is needed"},
-				Option{Value: "winpe", Label: "Windows PE", Help: "where only Microsoft's boot code is allowed, or a disk needs a driver of Windows; you bring it"},
-			),
+			Needed: (*Answers).Builds,
+			Help:   "Both heal by the same rules. From sticks and discs, both start with Secure Boot on.",
+			Options: func(_ context.Context, a *Answers) ([]Option, error) {
+				pe := Option{Value: "winpe", Label: "Windows PE", Help: "where only Microsoft's boot code is allowed, or a disk needs a driver of Windows; you bring it"}
+				if a.Goal == GoalPXE {
+					pe.Help = "where a disk needs a driver of Windows; you bring it, and iPXE and wimboot, which start it"
+				}
+				return []Option{{Value: "linux", Label: "bootmend's own Linux", Help: "recommended: small, quick, nothing else is needed"}, pe}, nil
+			},
 			Preset: func(a *Answers) []string {
 				if a.WindowsPE {
 					return []string{"winpe"}
@@ -104,6 +107,23 @@ func questions(w Work, say func(text string)) []Question {
 				}
 				a.WinPE, a.WinPENote = path, description
 				return description, nil
+			},
+		},
+		{
+			ID: "wimboot", Title: "Where is wimboot?", Kind: Path,
+			Needed: func(a *Answers) bool { return a.Goal == GoalPXE && a.StartsWindowsPE() },
+			Help:   "The loader of Windows PE for iPXE. It may not come with bootmend: ipxe.org/wimboot has it.",
+			Preset: func(a *Answers) []string { return []string{a.Wimboot} },
+			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
+				path, err := existing(v[0])
+				if err == nil {
+					err = w.Wimboot(path)
+				}
+				if err != nil {
+					return "", err
+				}
+				a.Wimboot = path
+				return "", nil
 			},
 		},
 		{
@@ -528,7 +548,8 @@ func questions(w Work, say func(text string)) []Question {
 			Take: keepOutput,
 		},
 		{
-			ID: "bootserver", Title: "Which address has the boot server?", Kind: Text, Needed: is(GoalPXE),
+			ID: "bootserver", Title: "Which address has the boot server?", Kind: Text,
+			Needed: func(a *Answers) bool { return a.Goal == GoalPXE && !a.StartsWindowsPE() },
 			Help:   "Its IPv4 address, for the configurations that come with the folder. Without a boot server, \"bootmend serve\" is one.",
 			Preset: func(a *Answers) []string { return []string{a.BootServer} },
 			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
@@ -804,7 +825,11 @@ func after(a *Answers) []Line {
 	switch {
 	case a.Goal == GoalPXE:
 		say(Strong, "At the boot server")
-		say(Plain, "Make the folder the root of what it gives out; its folder \"snippets\" has configurations for common servers.")
+		if a.StartsWindowsPE() {
+			say(Plain, "Give the folder out over HTTP, and have iPXE run \"chain http://SERVER/boot.ipxe\".")
+		} else {
+			say(Plain, "Make the folder the root of what it gives out; its folder \"snippets\" has configurations for common servers.")
+		}
 		say(Plain, "Then start the machines from the network: tap F12 at power-on (HP: F9, or F12 for the network at once).")
 	case a.Builds():
 		say(Strong, "At the machine")

@@ -20,6 +20,8 @@ type Work interface {
 	Tenant(ctx context.Context, cloud, tenant string, prompt func(address, code string)) (KeySummary, error)
 	// WinPE looks for Windows PE in an ISO image, a folder or a WIM, and says what it is.
 	WinPE(path string) (description string, err error)
+	// Wimboot says what keeps a file from being the loader of Windows PE over the network.
+	Wimboot(path string) error
 	// Control reads the file of a control server and gives its address.
 	Control(path string) (address string, err error)
 	// Pack reads a rule pack, whoever wrote it, and gives its title and what is wrong with its signature; unsigned is
