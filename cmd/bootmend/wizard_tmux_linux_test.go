@@ -119,17 +119,27 @@ func (m *terminal) follow(golden string, run []look) {
 			screen = m.same(want[i].screen)
 		}
 		got = append(got, shown{l.see, pressed, screen})
-		for _, key := range l.press {
-			if size, ok := strings.CutPrefix(key, resize); ok {
-				columns, rows, _ := strings.Cut(size, "x")
-				m.tmux("resize-window", "-x", columns, "-y", rows)
-				continue
-			}
-			m.keys(key)
-		}
+		m.press(l.press)
 	}
 	if *update {
 		writeRun(m.t, golden, got)
+	}
+}
+
+// press presses keys at once, but for changes of the size between them.
+func (m *terminal) press(keys []string) {
+	m.t.Helper()
+	i := slices.IndexFunc(keys, func(key string) bool { return strings.HasPrefix(key, resize) })
+	switch {
+	case i < 0 && len(keys) > 0:
+		m.keys(keys...)
+	case i > 0:
+		m.keys(keys[:i]...)
+		m.press(keys[i:])
+	case i == 0:
+		columns, rows, _ := strings.Cut(strings.TrimPrefix(keys[0], resize), "x")
+		m.tmux("resize-window", "-x", columns, "-y", rows)
+		m.press(keys[1:])
 	}
 }
 
@@ -329,9 +339,7 @@ var wizardRuns = map[string][]look{
 
 // TestWizardRuns goes through the wizard with the keyboard, from the first screen to what is left on the terminal.
 func TestWizardRuns(t *testing.T) {
-	if _, err := assets.OpenBundle(); err != nil {
-		t.Skip(err)
-	}
+	needBundle(t)
 	for name, run := range wizardRuns {
 		for _, size := range []string{"80x24", "200x60"} {
 			t.Run(name+"/"+size, func(t *testing.T) {
@@ -358,6 +366,17 @@ func TestWizardRuns(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// needBundle skips a test where the program was built without what goes onto media.
+func needBundle(t *testing.T) {
+	t.Helper()
+	if _, err := assets.OpenBundle(); err != nil {
+		t.Skip(err)
+	}
+	if _, _, err := assets.Mend(); err != nil {
+		t.Skip(err)
 	}
 }
 
@@ -394,9 +413,7 @@ func onlySticks(devs []string) func(string) string {
 
 // TestWizardSticks writes two sticks at once: slow ones, to see how far they are, and with Windows PE.
 func TestWizardSticks(t *testing.T) {
-	if _, err := assets.OpenBundle(); err != nil {
-		t.Skip(err)
-	}
+	needBundle(t)
 	const progress = `(writing|verifying) +\[#*\.*\] +\d+ %  \d+ MB/s  \d+s left`
 	both := moving + `(?s)Working.*` + progress + `.*` + progress
 	marked := press("Space", "Down", "Space", "Enter")
@@ -476,6 +493,57 @@ func TestWizardSticks(t *testing.T) {
 	})
 }
 
+// TestWizardPlugged plugs a stick in while the list is on the screen, and pulls it out again. The disks of the running
+// system are there all the time, and cannot be marked.
+func TestWizardPlugged(t *testing.T) {
+	dev, unplug := slowStick(t, &flashtest.Faulty{Size: 300 << 20})
+	// What will be plugged in must be known by name: tests may not take loop devices of others.
+	unplug()
+	term := terminalOf(t, "80x24", wizardDir(t), []string{"TERM=screen", testSticksEnv + "=" + dev})
+	for _, l := range []look{
+		{"What do you want", press("1")}, {"What shall the machines start", press("1")}, {"keys come from", press("2")},
+		{"A rule pack of your own", press("Enter")}, {"What shall be done", press("Enter")}, {"What does a healed", press("Enter")},
+		{"What does a machine do that could not", press("Enter")}, {"Where shall it go", press("Enter")},
+	} {
+		term.expect(regexp.QuoteMeta(l.see))
+		term.keys(l.press...)
+	}
+	screen := term.expect(`(?s)Which sticks\?.*(Nothing there yet| -  \S+)`)
+	if strings.Contains(screen, dev) || strings.Contains(screen, "[ ]") {
+		t.Errorf("a stick is there:\n%s", screen)
+	}
+	disk := &flashtest.Faulty{Size: 300 << 20}
+	path, err := disk.Mount(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = disk.Close() })
+	detach, err := flashtest.AttachTo(path, dev)
+	if err != nil {
+		t.Skipf("%s was taken by another program: %v", dev, err)
+	}
+	term.expect(`\[ \] ` + dev + `  .*314 MB`)
+	// The cursor stays where it was; the new stick is the first by name.
+	for range 3 {
+		term.keys("Home")
+	}
+	term.expect(`> \[ \] ` + dev)
+	term.keys("Space")
+	term.expect(`> \[x\] ` + dev)
+	if err := detach(); err != nil {
+		t.Fatal(err)
+	}
+	for screen = term.screen(); strings.Contains(screen, dev); screen = term.screen() {
+		time.Sleep(50 * time.Millisecond)
+	}
+	term.keys("Enter")
+	term.expect(dev + ` is not there any more: plug it in again`)
+	term.keys("C-c")
+	if got := term.status(); got != "3" {
+		t.Errorf("exit status %s", got)
+	}
+}
+
 // TestWizardColours looks at what is sent to terminals that have more or fewer colours, at a question with a dangerous
 // answer: the sixteen that all have, or none; without them it can be told by other signs, and a dumb terminal gets
 // nothing but text.
@@ -537,9 +605,7 @@ func TestWizardColours(t *testing.T) {
 
 // TestWizardDumb answers line by line where the terminal can do no more, with a passphrase that does not show.
 func TestWizardDumb(t *testing.T) {
-	if _, err := assets.OpenBundle(); err != nil {
-		t.Skip(err)
-	}
+	needBundle(t)
 	dir := wizardDir(t)
 	term := terminalOf(t, "80x24", dir, []string{"TERM=dumb"})
 	raw := filepath.Join(dir, "raw")
@@ -579,9 +645,7 @@ func TestWizardAccessible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds an image")
 	}
-	if _, err := assets.OpenBundle(); err != nil {
-		t.Skip(err)
-	}
+	needBundle(t)
 	const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 	for name, test := range map[string]struct {
 		answers []string

@@ -41,8 +41,18 @@ func Run(ctx context.Context, out io.Writer, w Work, options ...tea.ProgramOptio
 	for _, line := range s.done() {
 		fmt.Fprintln(out, line.Text)
 	}
+	if s.stopped && errors.Is(s.err, context.Canceled) {
+		return &stopped{s.err}
+	}
 	return s.err
 }
+
+// stopped is the work's error where the person ended it: what was being done just then is of no interest.
+type stopped struct{ error }
+
+func (*stopped) Error() string { return "stopped" }
+
+func (e *stopped) Unwrap() error { return e.error }
 
 // sixteen knows terminals with colours whose names say nothing of it.
 func sixteen(name string) bool {
