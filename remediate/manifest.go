@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -189,21 +190,53 @@ func checkVolumePath(p string) error {
 	return nil
 }
 
-// readManifest reads the manifest of a run directory.
+// readManifest reads the manifest of a run directory, whole or in pieces.
 func readManifest(fsys fs.FS, runDir string) (*Manifest, error) {
-	f, info, err := openRegular(fsys, manifestPath(runDir))
+	files, err := manifestFiles(fsys, runDir)
+	if err != nil {
+		return nil, err
+	}
+	var data []byte
+	for _, name := range files {
+		part, err := readRegular(fsys, name, maxManifestSize+1-int64(len(data)))
+		if err != nil {
+			return nil, err
+		}
+		data = append(data, part...)
+	}
+	return ParseManifest(data)
+}
+
+// manifestFiles are the files that the manifest of a run directory is in: one, or its pieces in order.
+func manifestFiles(fsys fs.FS, runDir string) ([]string, error) {
+	whole := manifestPath(runDir)
+	dir := path.Join(runDir, piecesDir)
+	if _, err := fs.Lstat(fsys, whole); !isNotExist(err) || !isRealDir(fsys, dir) {
+		return []string{whole}, nil // what is wrong with it, its reader finds
+	}
+	names, err := readNames(fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]string, len(names))
+	for i := range files {
+		files[i] = path.Join(dir, strconv.Itoa(i+1)) // a name that is missing is one that is too many
+	}
+	return files, nil
+}
+
+// readRegular reads up to limit bytes of a regular file.
+func readRegular(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	f, _, err := openRegular(fsys, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info.Size() > maxManifestSize {
-		return nil, fmt.Errorf("manifest: larger than %d bytes", maxManifestSize)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxManifestSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
-	return ParseManifest(data)
+	return data, nil
 }
 
 // isNotExist also covers a path one of whose directories is missing or a file.

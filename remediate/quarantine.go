@@ -2,17 +2,21 @@ package remediate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"strconv"
 )
 
 // ErrEmptyPlan says that a plan asks for nothing, so nothing was written.
 var ErrEmptyPlan = errors.New("the plan is empty, there is nothing to quarantine")
 
-// ErrFull says that a volume has no room for what a repair adds to it: a manifest of
-// a few kilobytes and its folders. The files themselves only change their names.
+// ErrFull says that a volume has no room for what a repair adds to it, not even the
+// few file records that the folders and the manifest take. The files themselves only
+// change their names.
 var ErrFull = errors.New("the volume is full")
 
 // Result is what a quarantine did.
@@ -376,11 +380,7 @@ func (q *quarantining) publish(m *Manifest, todo []Action, run Run) (err error) 
 			return err
 		}
 	}
-	data, err := m.encode()
-	if err != nil {
-		return err
-	}
-	if err := q.writeFile(dir, manifestName, data); err != nil {
+	if err := q.writeManifest(dir, m); err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
 	if err := q.flush(); err != nil {
@@ -392,6 +392,33 @@ func (q *quarantining) publish(m *Manifest, todo []Action, run Run) (err error) 
 	}
 	q.res.Dir = path.Join(append([]string{place}, missing[1:]...)...)
 	return nil
+}
+
+// writeManifest writes the manifest of a run whose folder nobody sees yet. On a volume without a free cluster it comes in
+// pieces, each so small that NTFS keeps it in the file's own record, and so few, with names so short, that the folder's
+// record holds all of them.
+func (q *quarantining) writeManifest(dir string, m *Manifest) error {
+	data, err := m.encode()
+	if err != nil {
+		return err
+	}
+	if err := q.writeFile(dir, manifestName, data); !volumeFull(err) {
+		return err
+	}
+	if data, err = json.Marshal(m); err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	if dir, err = q.makeDirs(dir, piecesDir); err != nil {
+		return err
+	}
+	n := 0
+	for piece := range slices.Chunk(data, pieceSize) {
+		n++
+		if err := q.create(path.Join(dir, strconv.Itoa(n)), piece); err != nil {
+			return err
+		}
+	}
+	return q.sync(dir)
 }
 
 // discard takes a half made folder of this very run away again.

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -435,6 +437,84 @@ func TestQuarantineStopsWhenAsked(t *testing.T) {
 	}
 	if !reflect.DeepEqual(before, snapshot(t, root)) {
 		t.Error("the tree changed")
+	}
+}
+
+// TestFullVolume has a volume that takes new names and a few hundred bytes in a file's own record, but no cluster.
+func TestFullVolume(t *testing.T) {
+	ctx := context.Background()
+	for name, tc := range map[string]struct {
+		room   int // bytes a file may have
+		healed bool
+	}{
+		"no cluster":     {320, true},
+		"no file record": {0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := makeTree(t, incident())
+			before := snapshot(t, root)
+			plan := evaluateTree(t, root, FaultyOnly)
+			tr, err := openTree(root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tr.close() }()
+			// Told after a file was written, in whose middle it would have been told.
+			tr.before = func(step, file string) error {
+				if step != "sync" {
+					return nil
+				}
+				info, err := os.Lstat(filepath.Join(root, file))
+				if err == nil && info.Mode().IsRegular() && strings.Contains(file, "manifest") && info.Size() > int64(tc.room) {
+					return syscall.ENOSPC
+				}
+				return nil
+			}
+			res, err := tr.quarantine(ctx, plan, testRun(t, "r1"))
+			if !tc.healed {
+				if !errors.Is(err, ErrFull) || !reflect.DeepEqual(before, snapshot(t, root)) {
+					t.Errorf("error %v, before:\n%v\nafter:\n%v", err, before, snapshot(t, root))
+				}
+				return
+			}
+			if err != nil || len(res.Moved) != 2 || len(res.Failed) > 0 {
+				t.Fatalf("result %+v, %v", res, err)
+			}
+			tr.before = nil
+			if err := Verify(ctx, os.DirFS(root), res); err != nil {
+				t.Error(err)
+			}
+			var whole []byte
+			pieces, err := os.ReadDir(filepath.Join(root, res.Dir, "manifest"))
+			if err != nil || len(pieces) > 7 {
+				t.Fatalf("%d pieces, %v", len(pieces), err)
+			}
+			for i := range pieces {
+				piece, err := os.ReadFile(filepath.Join(root, res.Dir, "manifest", strconv.Itoa(i+1)))
+				if err != nil || len(piece) > tc.room {
+					t.Errorf("piece %d: %d bytes, %v", i, len(piece), err)
+				}
+				whole = append(whole, piece...)
+			}
+			m, err := ParseManifest(whole)
+			if err != nil || len(m.Files) != 2 || m.Machine.Serial != "S1" {
+				t.Errorf("%s: %+v, %v", whole, m, err)
+			}
+			if healed, err := Healed(os.DirFS(root)); err != nil || len(healed) != 1 {
+				t.Errorf("healed %+v, %v", healed, err)
+			}
+			back, err := Restore(ctx, root, res.Dir, defaultPacks(t))
+			if err != nil || len(back.Restored) != 2 {
+				t.Errorf("restored %+v, %v", back, err)
+			}
+			// The last piece lost is a manifest lost, not one with fewer files.
+			if err := os.Remove(filepath.Join(root, res.Dir, "manifest", strconv.Itoa(len(pieces)))); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := readManifest(os.DirFS(root), res.Dir); err == nil {
+				t.Error("a manifest without its end was taken")
+			}
+		})
 	}
 }
 

@@ -109,7 +109,11 @@ func (r *restoring) run(ctx context.Context, runDir string) error {
 	if err != nil {
 		return fmt.Errorf("run %s is not on this volume: %w", name, err)
 	}
-	for _, p := range []string{dir, manifestPath(dir)} {
+	files, err := manifestFiles(r.fsys, dir)
+	if err != nil {
+		return err
+	}
+	for _, p := range append(files, dir, path.Join(dir, piecesDir)) {
 		if err := r.checkGuard(p); err != nil && !isNotExist(err) {
 			return fmt.Errorf("run %s cannot be undone by program, since anybody could have planted it: %w: look at its files and move them by hand", name, err)
 		}

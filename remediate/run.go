@@ -69,6 +69,12 @@ func quarantinedName(p string) string { return p + quarantineSuffix }
 const (
 	quarantineSuffix = ".quarantined"
 	manifestName     = "manifest.json"
+
+	// piecesDir is the folder with the pieces, named 1, 2 and so on, of a manifest for which a volume had no room in one
+	// file; pieceSize is how large each is but the last. ntfs3 keeps a file's content in its record up to 5/16 of that,
+	// which is 320 bytes of the usual 1,024.
+	piecesDir = "manifest"
+	pieceSize = 300
 )
 
 // manifestPath is where the manifest of a run directory lies.

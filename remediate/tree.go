@@ -95,33 +95,47 @@ func notRegularDir(m fs.FileMode) error {
 
 // writeFile makes a file appear whole or not at all: it is written beside its
 // place, synced, and renamed there.
-func (t *tree) writeFile(dir, name string, data []byte) (err error) {
+func (t *tree) writeFile(dir, name string, data []byte) error {
 	dst, tmp := path.Join(dir, name), path.Join(dir, name+".tmp")
-	if err := t.step("create", tmp); err != nil {
+	if err := t.create(tmp, data); err != nil {
+		return err
+	}
+	if err := t.step("publish", dst); err != nil {
+		return err
+	}
+	if err := t.root.Rename(tmp, dst); err != nil {
+		return errors.Join(fmt.Errorf("put the file in place: %w", err), t.takeBack(tmp))
+	}
+	return t.sync(dir)
+}
+
+// create writes a file to the disk; one that is there is replaced. Cut short, it may be there in part.
+func (t *tree) create(name string, data []byte) (err error) {
+	if err := t.step("create", name); err != nil {
 		return err
 	}
 	// A rest of an earlier attempt is replaced; O_EXCL makes sure that what is
 	// written to is new and not a link.
-	if err := t.root.Remove(tmp); err != nil && !isNotExist(err) {
+	if err := t.root.Remove(name); err != nil && !isNotExist(err) {
 		return fmt.Errorf("replace an unfinished file: %w", err)
 	}
 	var f *os.File
 	err = t.makeNew(func() (err error) {
-		f, err = t.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err = t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
 	defer func() {
-		if err != nil && t.step("remove", tmp) == nil {
-			_ = t.root.Remove(tmp)
+		if err != nil {
+			err = errors.Join(err, t.takeBack(name))
 		}
 	}()
 	// In two halves, so that tests can cut the power between them.
 	half := len(data) / 2
 	for _, part := range [][]byte{data[:half], data[half:]} {
-		if err := t.step("write", tmp); err != nil {
+		if err := t.step("write", name); err != nil {
 			_ = f.Close()
 			return err
 		}
@@ -130,9 +144,9 @@ func (t *tree) writeFile(dir, name string, data []byte) (err error) {
 			return fmt.Errorf("write: %w", err)
 		}
 	}
-	err = t.protect(tmp)
+	err = t.protect(name)
 	if err == nil {
-		err = t.step("sync", tmp)
+		err = t.step("sync", name)
 	}
 	if err == nil {
 		err = syncFile(f)
@@ -141,15 +155,20 @@ func (t *tree) writeFile(dir, name string, data []byte) (err error) {
 		err = closeErr
 	}
 	if err != nil {
-		return fmt.Errorf("write %s to the disk: %w", tmp, err)
+		return fmt.Errorf("write %s to the disk: %w", name, err)
 	}
-	if err := t.step("publish", dst); err != nil {
+	return nil
+}
+
+// takeBack removes a file that could not be finished.
+func (t *tree) takeBack(name string) error {
+	if err := t.step("remove", name); err != nil {
 		return err
 	}
-	if err := t.root.Rename(tmp, dst); err != nil {
-		return fmt.Errorf("put the file in place: %w", err)
+	if err := t.root.Remove(name); err != nil && !isNotExist(err) {
+		return fmt.Errorf("remove what could not be finished: %w", err)
 	}
-	return t.sync(dir)
+	return nil
 }
 
 // move gives a file another place and never replaces another.

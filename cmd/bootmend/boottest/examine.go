@@ -179,7 +179,19 @@ func (f *Findings) quarantined(root string, file File) {
 
 // manifest reads the format as section 5 of the design has it, not with the code that wrote it.
 func (f *Findings) manifest(root, run string, file File) {
-	data, err := os.ReadFile(filepath.Join(root, QuarantineDir, run, "manifest.json"))
+	name := filepath.Join(root, QuarantineDir, run, "manifest.json")
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) { // on a full volume it comes in pieces
+		var pieces []string
+		pieces, err = filepath.Glob(strings.TrimSuffix(name, ".json") + "/[1-9]")
+		for _, piece := range pieces { // in the order of their names
+			var part []byte
+			if part, err = os.ReadFile(piece); err != nil {
+				break
+			}
+			data = append(data, part...)
+		}
+	}
 	if err != nil {
 		f.problem("manifest of %s: %v", run, err)
 		return
