@@ -94,7 +94,7 @@ func TestFlashWinPE(t *testing.T) {
 	// What is wrong shows before a stick is written.
 	for _, test := range []struct{ flag, value, want string }{
 		{"--winpe", dir, "holds no Windows PE"},
-		{"--control", "server.yaml", "--control is for the Linux environment"},
+		{"--control", "server.yaml", "open server.yaml"},
 		{"--size", "10MB", "small"},
 	} {
 		if _, _, err := bootmend(append(flash, test.flag, test.value)...); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -129,20 +129,14 @@ func questions(w Work, say func(text string)) []Question {
 		{
 			ID: "keys", Title: "Where do the recovery keys come from?", Kind: Choose, Needed: (*Answers).Builds,
 			Help: "A machine with BitLocker opens with its recovery key of 48 digits. With the keys on the media, nobody has to type.",
-			Options: func(_ context.Context, a *Answers) ([]Option, error) {
-				server := Option{Value: "server", Label: "A control server", Help: "no keys on the media: each machine asks it for its own"}
-				if a.StartsWindowsPE() {
-					server.Refused = "in Windows PE no server is asked"
-				}
-				return []Option{
-					{Value: "file", Label: "A file or folder", Help: "exports of Active Directory, Entra ID, Intune, MBAM; CSV, text, JSON, LDIF"},
-					{Value: "ask", Label: "Ask at each machine", Help: "no keys on the media: a person types them, checked group by group"},
-					{Value: "ad", Label: "Active Directory", Help: "fetched now, as who may read them there"},
-					{Value: "entra", Label: "Entra ID", Help: "fetched now, with a login in any browser"},
-					server,
-					{Value: "mix", Label: "Several of them", Help: "of file, Active Directory and Entra ID"},
-				}, nil
-			},
+			Options: static(
+				Option{Value: "file", Label: "A file or folder", Help: "exports of Active Directory, Entra ID, Intune, MBAM; CSV, text, JSON, LDIF"},
+				Option{Value: "ask", Label: "Ask at each machine", Help: "no keys on the media: a person types them, checked group by group"},
+				Option{Value: "ad", Label: "Active Directory", Help: "fetched now, as who may read them there"},
+				Option{Value: "entra", Label: "Entra ID", Help: "fetched now, with a login in any browser"},
+				Option{Value: "server", Label: "A control server", Help: "no keys on the media: each machine asks it for its own"},
+				Option{Value: "mix", Label: "Several of them", Help: "of file, Active Directory and Entra ID"},
+			),
 			Preset: func(a *Answers) []string { return []string{string(a.Source)} },
 			Take: func(_ context.Context, a *Answers, v []string) (string, error) {
 				a.Source = Source(v[0])
