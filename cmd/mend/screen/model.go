@@ -1,6 +1,7 @@
 package screen
 
 import (
+	"slices"
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -65,7 +66,7 @@ type Model struct {
 	step          Step
 	field         Field
 	body          func(width, room int) []string
-	drawn         []string // what body gave
+	header, drawn []string // made by draw, drawn of body
 	lines         []Line
 	work          string
 	entry         Entry
@@ -88,8 +89,10 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.draw()
 	case Machine:
 		m.machine = string(msg)
+		m.draw()
 	case Step:
 		m.step = msg
+		m.draw()
 	case Show:
 		m.body, m.field = msg.Body, msg.Field
 		m.draw()
@@ -201,11 +204,16 @@ func (m *Model) key(key tea.KeyMsg) {
 // Lines are all that was told, the oldest first.
 func (m *Model) Lines() []Line { return m.lines }
 
-// draw makes the page for the size that the display has.
+// draw makes header and page for the size that the display has. Both stay for many a line that is told.
 func (m *Model) draw() {
-	m.drawn = nil
+	m.header, m.drawn = Header(m.machine, m.step, m.width), nil
 	if m.body != nil {
 		m.drawn = m.body(m.width, m.height-headerRows-MinLines)
+	}
+	for _, rows := range [][]string{m.header, m.drawn} {
+		for i, row := range rows {
+			rows[i] = m.fit(row)
+		}
 	}
 }
 
@@ -214,7 +222,7 @@ func (m *Model) View() string {
 	if m.width <= 0 || m.height <= headerRows {
 		return ""
 	}
-	rows := append(Header(m.machine, m.step, m.width), m.drawn...)
+	rows := append(slices.Clone(m.header), m.drawn...)
 	room := m.height - len(rows)
 	var below []string
 	if m.entry != nil {
@@ -232,27 +240,41 @@ func (m *Model) View() string {
 	for len(rows) < m.height {
 		rows = append(rows, "")
 	}
+	fits := headerRows + len(m.drawn) // as they were drawn
 	for i, row := range rows {
-		rows[i] = m.field.paint(ansi.Truncate(row, m.width-1, ""))
+		if i >= fits {
+			row = m.fit(row)
+		}
+		rows[i] = m.field.paint(row)
 	}
 	return strings.Join(rows, "\n")
 }
 
+// fit cuts a row at the display's edge.
+func (m *Model) fit(row string) string {
+	if len(row) < m.width { // in bytes: most rows need not be looked through
+		return row
+	}
+	return ansi.Truncate(row, m.width-1, "")
+}
+
 // tail are the newest lines that fit into room rows.
 func (m *Model) tail(room int) []string {
-	first := len(m.lines)
-	var rows []string
-	for first > 0 {
-		more := m.rowsOf(m.lines[first-1])
+	var rows []string // the last one first
+	for _, line := range slices.Backward(m.lines) {
+		more := m.rowsOf(line)
 		if len(more)+len(rows) > room {
-			if len(rows) == 0 {
-				rows = more[:room]
+			if len(rows) > 0 {
+				break
 			}
+			more = more[:room]
+		}
+		slices.Reverse(more)
+		if rows = append(rows, more...); len(rows) == room {
 			break
 		}
-		rows = append(more, rows...)
-		first--
 	}
+	slices.Reverse(rows)
 	return rows
 }
 

@@ -34,9 +34,9 @@ const (
 )
 
 // base sets the colours that a row begins in and comes back to.
-func (f Field) base() string {
-	return map[Field]string{Plain: "\x1b[0;37;40m", Good: "\x1b[0;1;37;42m", Bad: "\x1b[0;1;37;41m"}[f]
-}
+func (f Field) base() string { return bases[f] }
+
+var bases = [...]string{Plain: "\x1b[0;37;40m", Good: "\x1b[0;1;37;42m", Bad: "\x1b[0;1;37;41m"}
 
 // paint colours a row. What is right of it is erased in the colours that it ends with.
 func (f Field) paint(row string) string {
