@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"debug/pe"
@@ -32,8 +31,7 @@ type serveOptions struct {
 	wimboot string
 	ipxe    []string
 	ifname  string
-	macs    []string
-	macFile string
+	limits  limitOptions
 	again   time.Duration
 }
 
@@ -46,8 +44,7 @@ func (o *serveOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.wimboot, "wimboot", "", "for --env winpe: your copy of wimboot, the loader of Windows PE for iPXE")
 	f.StringArrayVar(&o.ipxe, "ipxe", nil, "for --env winpe: your copy of iPXE (ipxe.efi, undionly.kpxe), for machines whose own boot program is another; one for each kind of firmware")
 	f.StringVar(&o.ifname, "interface", "", "network interface to answer on (default: the only one with an address)")
-	f.StringSliceVar(&o.macs, "mac", nil, "serve only the machines with these addresses (may be repeated)")
-	f.StringVar(&o.macFile, "mac-file", "", "serve only the machines whose addresses are in this file, one a line")
+	o.limits.AddFlags(f)
 	f.DurationVar(&o.again, "bios-again", 10*time.Minute, "how long a machine with a BIOS is left alone after it was served, so that it goes on to Windows")
 }
 
@@ -65,8 +62,12 @@ Start the machines over the network, mostly with F12: they heal themselves and g
 machine with a BIOS cannot be told to do that, so it is left alone for --bios-again after it was served.
 
 It answers on one interface, on UDP ports 67 and 69 and TCP port 80, which takes administrator rights.
---mac limits whose question is answered; who asks for a file by its name gets it, so that keys are
-served only in a vault, whose passphrase is asked for at each machine.
+--mac and --uuid limit whose question is answered; the firmware of a machine tells no serial number, so for
+these there are the rings of "bootmend control". --subnet limits which addresses are answered, and which
+ones get a file; the machines must be on the same network as this computer even so, as nobody is answered
+through a router. Other machines get no answer, and start as they would without this program. Beyond that,
+who asks for a file by its name gets it, so that keys are served only in a vault, whose passphrase is asked
+for at each machine.
 
 With --env winpe, machines start Microsoft's Windows PE, made of what --winpe names, by way of iPXE and
 wimboot. A machine whose own boot program is not iPXE gets the one that --ipxe names for its firmware, or
@@ -78,6 +79,7 @@ Stop it with Ctrl-C.
 		Example: `  sudo bootmend serve
   sudo bootmend serve --interface eth0 --keys BitLockerKeys.csv --expires 1d
   sudo bootmend serve --mac 52:54:00:12:34:56 --dry-run-media
+  sudo bootmend serve --uuid-file floor3.txt --subnet 10.1.0.0/16
   sudo bootmend serve --env winpe --winpe Win11.iso --wimboot wimboot --ipxe ipxe.efi --ipxe undionly.kpxe`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -108,7 +110,7 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 	if err != nil {
 		return err
 	}
-	allow, err := opts.limits()
+	limits, err := opts.limits.read()
 	if err != nil {
 		return err
 	}
@@ -119,7 +121,7 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 	defer source.close()
 	opts.windowsPE = source != nil
 	s := &bootServer{
-		address: address, ifname: ifname, allow: allow, windowsPE: source != nil,
+		address: address, ifname: ifname, limits: limits, windowsPE: source != nil,
 		turns: relay.Turns{Pause: opts.again}, lines: lineWriter{w: out},
 	}
 	loaders, err := opts.loaders()
@@ -237,48 +239,6 @@ func serverAddress(want string) (netip.Addr, string, error) {
 	return address, "", withHint(fmt.Errorf("this computer is in several networks: %s", strings.Join(found, ", ")), "choose one with --interface")
 }
 
-// limits are --mac and --mac-file.
-func (o *serveOptions) limits() (func(relay.Machine) bool, error) {
-	macs := map[string]bool{}
-	add := func(text, where string) error {
-		mac, err := net.ParseMAC(text)
-		if err != nil || len(mac) != 6 {
-			return &usageError{fmt.Errorf("%s: %q is not an address such as 52:54:00:12:34:56", where, text)}
-		}
-		macs[mac.String()] = true
-		return nil
-	}
-	for _, text := range o.macs {
-		if err := add(text, "--mac"); err != nil {
-			return nil, err
-		}
-	}
-	if o.macFile != "" {
-		f, err := os.Open(o.macFile)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }() // read only
-		lines := bufio.NewScanner(f)
-		for n := 1; lines.Scan(); n++ {
-			text, _, _ := strings.Cut(lines.Text(), "#")
-			if text = strings.TrimSpace(text); text == "" {
-				continue
-			}
-			if err := add(text, fmt.Sprintf("%s line %d", o.macFile, n)); err != nil {
-				return nil, err
-			}
-		}
-		if err := lines.Err(); err != nil {
-			return nil, fmt.Errorf("%s: %w", o.macFile, err)
-		}
-		if len(macs) == 0 {
-			return nil, withHint(fmt.Errorf("%s names no machine, so that none would be served", o.macFile), "leave --mac-file out to serve all")
-		}
-	}
-	return func(m relay.Machine) bool { return len(macs) == 0 || macs[m.MAC.String()] }, nil
-}
-
 // bootServer is the three servers that start machines.
 type bootServer struct {
 	files     *netboot.Files
@@ -287,9 +247,10 @@ type bootServer struct {
 	windowsPE bool
 	address   netip.Addr
 	ifname    string
-	allow     func(relay.Machine) bool
+	limits    *limits
 	turns     relay.Turns
 	lines     lineWriter
+	refusals  seldom
 }
 
 // serve runs until ctx ends, or one of the servers cannot go on.
@@ -308,7 +269,7 @@ func (s *bootServer) serve(ctx context.Context) error {
 	}
 	defer func() { _ = web.Close() }()
 	pages := &http.Server{
-		Handler:           s.files.Handler(func(r *http.Request, path string) { s.fetched(r.RemoteAddr, path) }),
+		Handler:           s.limits.handler(s.files.Handler(func(r *http.Request, path string) { s.fetched(r.RemoteAddr, path) })),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 15 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	errs := make(chan error, 3)
@@ -338,7 +299,12 @@ func explainPort(err error, what string) error {
 
 func (s *bootServer) tftp() *tftp.Server {
 	return &tftp.Server{
-		Open: func(name string, _ netip.Addr) ([]byte, error) { return s.files.Get(name) },
+		Open: func(name string, client netip.Addr) ([]byte, error) {
+			if !s.limits.address(client) {
+				return nil, fs.ErrPermission
+			}
+			return s.files.Get(name)
+		},
 		Done: func(name string, client netip.Addr, err error) {
 			if err == nil {
 				s.fetched(client.String(), name)
@@ -354,8 +320,10 @@ func (s *bootServer) dhcp() *relay.Server {
 		IPXE:    s.script,
 		Allow: func(m relay.Machine) bool {
 			switch {
-			case !s.allow(m):
-				s.lines.printf("%s asks (%s): not in the list, left alone", m.MAC, m.Arch)
+			case !s.limits.machine(m):
+				if s.refusals.now(time.Now()) { // once is enough for a machine that asks again and again
+					s.lines.printf("%s asks (%s): not in the list, left alone, as others may be", m.MAC, m.Arch)
+				}
 				return false
 			// The agent in Windows PE cannot tell firmware what to start next, no more than that of a BIOS.
 			case (m.Arch == relay.BIOS || s.windowsPE) && s.turns.Had(m.MAC, time.Now()):
@@ -367,6 +335,7 @@ func (s *bootServer) dhcp() *relay.Server {
 			}
 			return true
 		},
+		AllowAddress: s.limits.address,
 		Offered: func(m relay.Machine, address net.IP) {
 			if s.windowsPE && !m.IPXE {
 				s.lines.printf("%s (%s) loads iPXE as %s", m.MAC, m.Arch, address)

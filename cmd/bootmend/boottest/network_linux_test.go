@@ -188,7 +188,7 @@ func TestServe(t *testing.T) {
 			disk := newDisk(t, DiskOptions{})
 			// A ROM that takes the first offer must not get it after it has stopped waiting for others: no ping before.
 			site := n.dhcp(someAddresses, "--no-ping")
-			server := n.start("boot", "serving machines", bootmend, append([]string{"serve"}, vaultFlags(t, disk)...)...)
+			server := n.start("boot", "serving machines", bootmend, append([]string{"serve", "--uuid", DefaultUUID, "--subnet", "10.91.0.0/24"}, vaultFlags(t, disk)...)...)
 			m := boot(t, Options{Firmware: firmware, Disks: []Disk{{Path: disk.Path, Bus: AHCI}},
 				Extra: append(n.card(firmware), test.extra...)})
 			m.healedByVault(disk)
@@ -212,19 +212,29 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestServeOthers leaves a machine alone that is not in the list: it starts from its disk.
+// TestServeOthers leaves machines alone that are not meant: they start from their disks.
 func TestServeOthers(t *testing.T) {
-	parallel(t)
-	bootmend, err := program()
-	check(t, err)
-	n := newNetwork(t)
-	disk := newDisk(t, DiskOptions{Plain: true})
-	n.dhcp(someAddresses)
-	server := n.start("boot", "serving machines", bootmend, "serve", "--mac", "52:54:00:00:00:99")
-	m := boot(t, Options{Firmware: BIOS, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(BIOS)})
-	m.expect(StandIn, patience)
-	if !strings.Contains(server.String(), "not in the list") {
-		t.Error("the machine was not refused")
+	for name, limit := range map[string][]string{
+		"list":   {"--mac", "52:54:00:00:00:99", "--uuid", "00000000-0000-0000-0000-000000000099"},
+		"subnet": {"--subnet", "10.92.0.0/16"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			bootmend, err := program()
+			check(t, err)
+			n := newNetwork(t)
+			disk := newDisk(t, DiskOptions{Plain: true})
+			n.dhcp(someAddresses)
+			server := n.start("boot", "serving machines", bootmend, append([]string{"serve"}, limit...)...)
+			m := boot(t, Options{Firmware: BIOS, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(BIOS)})
+			m.expect(StandIn, patience)
+			if said := strings.Count(server.String(), "not in the list"); said == 0 && name == "list" || said > 2 {
+				t.Errorf("the server said %d times that the machine is not in the list", said)
+			}
+			if strings.Contains(server.String(), "starts over the network") {
+				t.Error("the machine was served")
+			}
+		})
 	}
 }
 

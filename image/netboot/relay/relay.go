@@ -10,6 +10,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,9 @@ type Machine struct {
 	Arch Arch
 	// IPXE says that iPXE asks: the machine's own ROM, or one that was loaded before.
 	IPXE bool
+	// UUID is that of SMBIOS in the order that the machine sent it in, or zero where it sent none. Firmware sends it as
+	// SMBIOS has it, the first three fields being little-endian (SMBIOS 3.7, section 7.2.1), or all of it big-endian.
+	UUID [16]byte
 }
 
 // Server answers machines.
@@ -52,6 +56,8 @@ type Server struct {
 	IPXE string
 	// Allow decides whether a machine that asks is served; nil serves all.
 	Allow func(m Machine) bool
+	// AllowAddress decides by the address that a machine is offered; nil serves all. A machine has none when it asks.
+	AllowAddress func(address netip.Addr) bool
 	// Offered is told of each machine that was given an address and a boot program; it may be nil.
 	Offered func(m Machine, address net.IP)
 
@@ -147,7 +153,7 @@ func (s *Server) handle(packet []byte, now time.Time) ([]byte, int) {
 func (s *Server) passOn(p *dhcpv4.DHCPv4, key exchange, now time.Time) bool {
 	switch p.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
-		m := Machine{p.ClientHWAddr, arch(p), isIPXE(p)}
+		m := machine(p)
 		if m.Arch == "" || s.Allow != nil && !s.Allow(m) || s.file(m) == "" {
 			return false
 		}
@@ -194,6 +200,9 @@ func (s *Server) answered(p *dhcpv4.DHCPv4, key exchange) (question, bool) {
 		if q.server != nil && !q.server.Equal(p.ServerIdentifier()) {
 			return q, false // the first server's offer stands
 		}
+		if !s.allows(p.YourIPAddr) {
+			return q, false
+		}
 		q.server = p.ServerIdentifier()
 		s.pending[key] = q
 		return q, q.server != nil
@@ -233,6 +242,27 @@ func (s *Server) complete(p *dhcpv4.DHCPv4, q question) {
 	// Sub-option 6 with bit 3: load the file that is named here, without asking for a boot server and without a menu
 	// (PXE 2.1, table 2-1).
 	p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionVendorSpecificInformation, []byte{6, 1, 8, 255}))
+}
+
+// allows is AllowAddress.
+func (s *Server) allows(ip net.IP) bool {
+	address, ok := netip.AddrFromSlice(ip.To4())
+	return s.AllowAddress == nil || ok && s.AllowAddress(address)
+}
+
+// machine is what a packet tells of who sent it.
+func machine(p *dhcpv4.DHCPv4) Machine {
+	return Machine{p.ClientHWAddr, arch(p), isIPXE(p), machineUUID(p)}
+}
+
+// machineUUID is the number of a machine (RFC 4578, section 2.3), of type 0, the only one. Boards that were never given
+// one have the same digit all over.
+func machineUUID(p *dhcpv4.DHCPv4) (uuid [16]byte) {
+	number := p.Options.Get(dhcpv4.OptionClientMachineIdentifier)
+	if len(number) != 17 || number[0] != 0 || len(bytes.Trim(number[1:], "\xff")) == 0 {
+		return uuid
+	}
+	return [16]byte(number[1:])
 }
 
 // file is what a machine is to load.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"testing"
@@ -179,6 +180,50 @@ func TestNotAllowed(t *testing.T) {
 	s.Allow = func(m Machine) bool { return m.MAC.String() != mac.String() }
 	if out, _ := s.handle(discover(t, "PXEClient", iana.EFI_X86_64).ToBytes(), now); out != nil {
 		t.Error("a machine that is not in the list was served")
+	}
+}
+
+// TestAddresses has machines pass whose address is of the networks that are served, and hides from others.
+func TestAddresses(t *testing.T) {
+	for network, served := range map[string]bool{"192.0.2.0/24": true, "198.51.100.0/24": false} {
+		s := newServer()
+		s.AllowAddress = netip.MustParsePrefix(network).Contains
+		relayed := pass(t, s, discover(t, "PXEClient", iana.EFI_X86_64), 67)
+		if relayed == nil {
+			t.Fatal("not passed on: it has no address yet")
+		}
+		if offer := pass(t, s, answer(t, relayed, dhcpv4.MessageTypeOffer), 68); (offer != nil) != served {
+			t.Errorf("%s: the machine was told %v", network, offer)
+		}
+	}
+}
+
+// TestMachineUUID reads option 97 as QEMU's ROM and OVMF send it.
+func TestMachineUUID(t *testing.T) {
+	uuid := []byte{0x44, 0x45, 0x4c, 0x4c, 0x42, 0, 0x10, 0x35, 0x80, 0x52, 0xb4, 0xc0, 0x4f, 0x4a, 0x31, 0x32}
+	for name, test := range map[string]struct {
+		option []byte
+		want   [16]byte
+	}{
+		"none":            {nil, [16]byte{}},
+		"one":             {append([]byte{0}, uuid...), [16]byte(uuid)},
+		"of another type": {append([]byte{1}, uuid...), [16]byte{}},
+		"too short":       {uuid, [16]byte{}},
+		"too long":        {append([]byte{0, 0}, uuid...), [16]byte{}},
+		"never set":       {append([]byte{0}, bytes.Repeat([]byte{0xff}, 16)...), [16]byte{}},
+	} {
+		p := discover(t, "PXEClient", iana.EFI_X86_64)
+		p.DeleteOption(dhcpv4.OptionClientMachineIdentifier)
+		if test.option != nil {
+			p.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionClientMachineIdentifier, test.option))
+		}
+		var got *Machine
+		s := newServer()
+		s.Allow = func(m Machine) bool { got = &m; return true }
+		s.handle(p.ToBytes(), now)
+		if got == nil || got.UUID != test.want {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 
