@@ -119,7 +119,7 @@ func TestNTFS(t *testing.T) {
 		}
 	})
 	step("rw", func() {
-		if _, err := Restore(ctx, v.dir, res.Dir, defaultPacks(t)); err != nil {
+		if _, err := Restore(ctx, v.dir, res.Dir, RestoreOptions{Packs: defaultPacks(t)}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -208,10 +208,13 @@ func TestGuardOnNTFS(t *testing.T) {
 	if err := os.CopyFS(planted, os.DirFS(filepath.Join(v.dir, res.Dir))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Restore(t.Context(), v.dir, filepath.Base(planted), defaultPacks(t)); !errors.Is(err, errUnguarded) {
+	if _, err := Restore(t.Context(), v.dir, filepath.Base(planted), RestoreOptions{Packs: defaultPacks(t)}); !errors.Is(err, ErrUnguarded) {
 		t.Errorf("planted run: %v", err)
 	}
-	if res, err := Restore(t.Context(), v.dir, res.Dir, defaultPacks(t)); err != nil || len(res.Restored) != 2 {
+	if plan, err := PlanRestore(t.Context(), v.dir, filepath.Base(planted), RestoreOptions{Packs: defaultPacks(t), TrustRecord: true}); err != nil || plan == nil {
+		t.Errorf("planted run that a person trusts: %+v, %v", plan, err)
+	}
+	if res, err := Restore(t.Context(), v.dir, res.Dir, RestoreOptions{Packs: defaultPacks(t)}); err != nil || len(res.Restored) != 2 {
 		t.Errorf("%+v, %v", res, err)
 	}
 }

@@ -87,7 +87,7 @@ func TestRunsInTwoFolders(t *testing.T) {
 	if where, err := WriteLogFile(root, WindowsLogDir, testRun(t, "r1"), []byte("{}\n")); err != nil || where != ownDir+"/logs/20240720T080000Z-r1.jsonl" {
 		t.Errorf("log %s, %v", where, err) // the name leads somewhere again
 	}
-	if res, err := Restore(t.Context(), root, res.Dir, defaultPacks(t)); err != nil || len(res.Restored) != 2 {
+	if res, err := Restore(t.Context(), root, res.Dir, RestoreOptions{Packs: defaultPacks(t)}); err != nil || len(res.Restored) != 2 {
 		t.Errorf("%+v, %v", res, err)
 	}
 	after := snapshot(t, root)

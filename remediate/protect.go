@@ -81,8 +81,8 @@ func makeGuard() []byte {
 	return sd
 }
 
-// errUnguarded means that ordinary users can write to something, so that it proves nothing.
-var errUnguarded = errors.New("ordinary users of the machine can write to it")
+// ErrUnguarded means that ordinary users can write to something, so that it proves nothing.
+var ErrUnguarded = errors.New("ordinary users of the machine can write to it")
 
 // checkDescriptor makes sure that only administrators and the system own a file or
 // folder and may change it.
@@ -97,11 +97,11 @@ func checkDescriptor(sd []byte) error {
 		return bad
 	}
 	if !powerful(owner) {
-		return fmt.Errorf("%w: its owner is an ordinary user", errUnguarded)
+		return fmt.Errorf("%w: its owner is an ordinary user", ErrUnguarded)
 	}
 	at := int64(le.Uint32(sd[16:]))
 	if le.Uint16(sd[2:])&controlDACLPresent == 0 || at == 0 {
-		return fmt.Errorf("%w: it has no access list", errUnguarded)
+		return fmt.Errorf("%w: it has no access list", ErrUnguarded)
 	}
 	if at+aclHeaderSize > int64(len(sd)) {
 		return bad
@@ -127,7 +127,7 @@ func checkDescriptor(sd []byte) error {
 		}
 		who, ok := sidAt(ace, aceHeaderSize)
 		if kind != aceAllow || !ok || !powerful(who) {
-			return errUnguarded
+			return ErrUnguarded
 		}
 	}
 	return nil

@@ -103,7 +103,7 @@ func TestQuarantineUsesExistingFolders(t *testing.T) {
 	if healed, err := Healed(os.DirFS(root)); err != nil || len(healed) != 1 {
 		t.Errorf("healed %+v, %v", healed, err)
 	}
-	if _, err := Restore(context.Background(), root, res.Dir, defaultPacks(t)); err != nil {
+	if _, err := Restore(context.Background(), root, res.Dir, RestoreOptions{Packs: defaultPacks(t)}); err != nil {
 		t.Error(err)
 	}
 }
@@ -373,7 +373,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			// And back, over however many runs.
 			for _, r := range healed {
-				if _, err := Restore(ctx, root, r.Dir, defaultPacks(t)); err != nil {
+				if _, err := Restore(ctx, root, r.Dir, RestoreOptions{Packs: defaultPacks(t)}); err != nil {
 					t.Errorf("cut at step %d: restore: %v", n, err)
 				}
 			}
@@ -503,7 +503,7 @@ func TestFullVolume(t *testing.T) {
 			if healed, err := Healed(os.DirFS(root)); err != nil || len(healed) != 1 {
 				t.Errorf("healed %+v, %v", healed, err)
 			}
-			back, err := Restore(ctx, root, res.Dir, defaultPacks(t))
+			back, err := Restore(ctx, root, res.Dir, RestoreOptions{Packs: defaultPacks(t)})
 			if err != nil || len(back.Restored) != 2 {
 				t.Errorf("restored %+v, %v", back, err)
 			}

@@ -34,25 +34,32 @@ type RestoreResult struct {
 //
 // A manifest on a broken machine's disk proves little: whoever could write it could
 // have this move any file anywhere. So the run's folder has to be one that only
-// administrators can write to, and each file and service one that a rule of packs
-// takes, by its place, and by what kind of file it is.
+// administrators can write to ([ErrUnguarded]), and each file and service one that a
+// rule of the packs takes, by its place, and by what kind of file it is.
 //
 // Calling it again finishes what was cut short. The manifest stays as a record.
-func Restore(ctx context.Context, root, runDir string, packs []*Pack) (*RestoreResult, error) {
-	return restore(ctx, root, runDir, packs, false)
+func Restore(ctx context.Context, root, runDir string, o RestoreOptions) (*RestoreResult, error) {
+	return restore(ctx, root, runDir, o, false)
+}
+
+// RestoreOptions say what a manifest is held against.
+type RestoreOptions struct {
+	Packs []*Pack
+	// TrustRecord is set when a person has looked at the manifest: then it is no matter who could have written it.
+	TrustRecord bool
 }
 
 // PlanRestore tells what Restore would do, and writes nothing.
-func PlanRestore(ctx context.Context, root, runDir string, packs []*Pack) (*RestoreResult, error) {
-	return restore(ctx, root, runDir, packs, true)
+func PlanRestore(ctx context.Context, root, runDir string, o RestoreOptions) (*RestoreResult, error) {
+	return restore(ctx, root, runDir, o, true)
 }
 
 // VerifyRestore checks what Restore says it did, on a tree that was mounted afresh so that nothing comes from memory.
-func VerifyRestore(ctx context.Context, root string, res *RestoreResult, packs []*Pack) error {
+func VerifyRestore(ctx context.Context, root string, res *RestoreResult, o RestoreOptions) error {
 	if res == nil || len(res.Restored)+len(res.Services) == 0 {
 		return nil
 	}
-	now, err := PlanRestore(ctx, root, res.Dir, packs)
+	now, err := PlanRestore(ctx, root, res.Dir, o)
 	if now == nil {
 		return fmt.Errorf("verify: %w", err)
 	}
@@ -70,12 +77,12 @@ func VerifyRestore(ctx context.Context, root string, res *RestoreResult, packs [
 	return errors.Join(errs...)
 }
 
-func restore(ctx context.Context, root, runDir string, packs []*Pack, dry bool) (*RestoreResult, error) {
+func restore(ctx context.Context, root, runDir string, o RestoreOptions, dry bool) (*RestoreResult, error) {
 	t, err := openTree(root)
 	if err != nil {
 		return nil, err
 	}
-	r := restoring{tree: t, packs: packs, dry: dry, res: &RestoreResult{Restored: []string{}}}
+	r := restoring{tree: t, packs: o.Packs, trusting: o.TrustRecord, dry: dry, res: &RestoreResult{Restored: []string{}}}
 	err = r.run(ctx, runDir)
 	if closeErr := t.close(); err == nil {
 		err = closeErr
@@ -90,9 +97,11 @@ type restoring struct {
 	*tree
 	packs []*Pack
 	roots []string // Windows directories
-	dry   bool
-	res   *RestoreResult
-	errs  []error
+	// trusting and dry are as [RestoreOptions] and [PlanRestore] have them.
+	trusting, dry bool
+
+	res  *RestoreResult
+	errs []error
 }
 
 func (r *restoring) fail(what string, err error) {
@@ -114,8 +123,8 @@ func (r *restoring) run(ctx context.Context, runDir string) error {
 		return err
 	}
 	for _, p := range append(files, dir, path.Join(dir, piecesDir)) {
-		if err := r.checkGuard(p); err != nil && !isNotExist(err) {
-			return fmt.Errorf("run %s cannot be undone by program, since anybody could have planted it: %w: look at its files and move them by hand", name, err)
+		if err := r.checkGuard(p); err != nil && !isNotExist(err) && !r.trusting {
+			return fmt.Errorf("run %s is not undone, since anybody could have planted it: %w: look at its files and move them by hand", name, err)
 		}
 	}
 	if r.roots, err = windowsRoots(r.fsys); err != nil {

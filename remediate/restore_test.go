@@ -31,7 +31,7 @@ func TestRestore(t *testing.T) {
 	ctx := context.Background()
 	root, before, _ := healedTree(t)
 	for _, dir := range []string{"20240720T080000Z-r1", testRunDir} { // the second call finds it done
-		res, err := Restore(ctx, root, dir, defaultPacks(t))
+		res, err := Restore(ctx, root, dir, RestoreOptions{Packs: defaultPacks(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func TestRestoreRefuses(t *testing.T) {
 				t.Errorf("states %+v, %v", runs, err)
 			}
 			before := snapshot(t, root)
-			got, err := Restore(ctx, root, testRunDir, defaultPacks(t))
+			got, err := Restore(ctx, root, testRunDir, RestoreOptions{Packs: defaultPacks(t)})
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q in it", err, tc.want)
 			}
@@ -114,14 +114,14 @@ func TestRestoreRefuses(t *testing.T) {
 func TestRestorePlan(t *testing.T) {
 	root, _, _ := healedTree(t)
 	before := snapshot(t, root)
-	plan, err := PlanRestore(context.Background(), root, testRunDir, defaultPacks(t))
+	plan, err := PlanRestore(context.Background(), root, testRunDir, RestoreOptions{Packs: defaultPacks(t)})
 	if err != nil || len(plan.Restored) != 2 {
 		t.Fatalf("%+v, %v", plan, err)
 	}
 	if after := snapshot(t, root); !reflect.DeepEqual(after, before) {
 		t.Errorf("after: %v\nwant: %v", after, before)
 	}
-	res, err := Restore(context.Background(), root, testRunDir, defaultPacks(t))
+	res, err := Restore(context.Background(), root, testRunDir, RestoreOptions{Packs: defaultPacks(t)})
 	if err != nil || !reflect.DeepEqual(res, plan) {
 		t.Errorf("planned %+v, did %+v, %v", plan, res, err)
 	}
@@ -166,7 +166,7 @@ func TestRestoreRefusesAPlantedManifest(t *testing.T) {
 			writeTestFile(t, root, file{path: dir + "/manifest.json", data: data})
 			writeTestFile(t, root, file{path: dir + "/" + tc.path + ".quarantined", data: tc.data, mtime: faultyTime})
 			before := snapshot(t, root)
-			res, err := Restore(context.Background(), root, dir, defaultPacks(t))
+			res, err := Restore(context.Background(), root, dir, RestoreOptions{Packs: defaultPacks(t)})
 			if tc.want == "" {
 				if err != nil || len(res.Restored) != 1 {
 					t.Errorf("%+v, %v", res, err)
@@ -185,11 +185,11 @@ func TestRestoreRefusesAPlantedManifest(t *testing.T) {
 
 func TestRestoreNeedsARun(t *testing.T) {
 	root := makeTree(t, incident())
-	if _, err := Restore(context.Background(), root, "20240720T080000Z-none", defaultPacks(t)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Restore(context.Background(), root, "20240720T080000Z-none", RestoreOptions{Packs: defaultPacks(t)}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	for _, dir := range []string{"", "..", "../../etc", "manifest.json"} {
-		if _, err := Restore(context.Background(), root, dir, defaultPacks(t)); err == nil {
+		if _, err := Restore(context.Background(), root, dir, RestoreOptions{Packs: defaultPacks(t)}); err == nil {
 			t.Errorf("%q accepted", dir)
 		}
 	}
@@ -216,7 +216,7 @@ func TestRestorePowerCut(t *testing.T) {
 			return
 		}
 		onceEach(t, root, before, true)
-		if _, err := Restore(context.Background(), root, testRunDir, defaultPacks(t)); err != nil {
+		if _, err := Restore(context.Background(), root, testRunDir, RestoreOptions{Packs: defaultPacks(t)}); err != nil {
 			t.Errorf("cut at step %d: %v", n, err)
 		}
 		onceEach(t, root, before, false)

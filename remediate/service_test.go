@@ -162,7 +162,7 @@ func TestDisableService(t *testing.T) {
 				t.Errorf("%+v, %v", res, err)
 			}
 
-			back, err := Restore(context.Background(), root, run.Name(), []*Pack{parsePack(t, servicePack)})
+			back, err := Restore(context.Background(), root, run.Name(), RestoreOptions{Packs: []*Pack{parsePack(t, servicePack)}})
 			if err != nil || len(back.Services) != services {
 				t.Fatalf("%+v, %v", back, err)
 			}
@@ -174,7 +174,7 @@ func TestDisableService(t *testing.T) {
 			if err != nil || !info.ModTime().Equal(faultyTime) {
 				t.Errorf("modified %v, %v", info.ModTime(), err)
 			}
-			back, err = Restore(context.Background(), root, run.Name(), []*Pack{parsePack(t, servicePack)})
+			back, err = Restore(context.Background(), root, run.Name(), RestoreOptions{Packs: []*Pack{parsePack(t, servicePack)}})
 			if err != nil || len(back.Services) != 0 || len(back.ServicesThere) != services {
 				t.Errorf("%+v, %v", back, err)
 			}
@@ -217,7 +217,7 @@ func TestRestoreServiceAfterWindows(t *testing.T) {
 		}
 		return k.SetText("Windows", "was here")
 	})
-	back, err := Restore(context.Background(), root, run.Name(), []*Pack{parsePack(t, servicePack)})
+	back, err := Restore(context.Background(), root, run.Name(), RestoreOptions{Packs: []*Pack{parsePack(t, servicePack)}})
 	if err != nil || len(back.Services) != 1 {
 		t.Fatalf("%+v, %v", back, err)
 	}
@@ -236,7 +236,7 @@ func TestRestoreServiceAfterWindows(t *testing.T) {
 	}
 	edit(func(h *hive.Hive) error { return setStart(h, "CSAgent", "ControlSet002", 4, 3) })
 	before := startsIn(t, root, "CSAgent")
-	back, err = Restore(context.Background(), root, run.Name(), []*Pack{parsePack(t, servicePack)})
+	back, err = Restore(context.Background(), root, run.Name(), RestoreOptions{Packs: []*Pack{parsePack(t, servicePack)}})
 	if err == nil || len(back.Failed) != 1 {
 		t.Errorf("%+v, %v", back, err)
 	}
@@ -323,7 +323,7 @@ func TestPowerCutService(t *testing.T) {
 		}
 		restored := false
 		for _, r := range runs {
-			if res, err := Restore(context.Background(), root, r.Dir, []*Pack{pack}); err == nil && len(res.Services) > 0 {
+			if res, err := Restore(context.Background(), root, r.Dir, RestoreOptions{Packs: []*Pack{pack}}); err == nil && len(res.Services) > 0 {
 				restored = true
 			}
 		}

@@ -22,7 +22,13 @@ type restoreOptions struct {
 	run    string
 	dryRun bool
 	yes    bool
+	trust  bool
 	json   bool
+}
+
+// asked is what the undo is held against.
+func (o *restoreOptions) asked(packs []*remediate.Pack) remediate.RestoreOptions {
+	return remediate.RestoreOptions{Packs: packs, TrustRecord: o.trust}
 }
 
 func (o *restoreOptions) AddFlags(f *pflag.FlagSet) {
@@ -31,6 +37,7 @@ func (o *restoreOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.run, "run", "", "undo this repair only, such as 20240719T181500Z-1a2b3c4d")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be undone and change nothing")
 	f.BoolVar(&o.yes, "yes", false, "undo without being asked")
+	f.BoolVar(&o.trust, "trust-record", false, "also undo a repair whose record others than administrators could have written; look at it with --dry-run first")
 	f.BoolVar(&o.json, "json", false, "print what was undone as JSON")
 }
 
@@ -43,7 +50,7 @@ func newRestoreCommand() *cobra.Command {
 bit what it was, and services start again as they did. A place that something else has taken since is left alone.
 
 Since the record lies on the broken machine's own disk, it is believed only if nobody but administrators
-could have written it, and a file goes only where a rule pack could have taken it from: the packs that the
+could have written it (or with --trust-record, once you have looked at it), and a file goes only where a rule pack could have taken it from: the packs that the
 repair was made with have to be given, unless they are packaged.
 
 PATH is what "bootmend repair" takes.
@@ -89,7 +96,7 @@ func runRestore(ctx context.Context, w, messages io.Writer, where string, opts *
 	var all []*restored
 	windows := 0
 	for _, v := range volumes {
-		found, err := planRestores(ctx, out, v, parsed(packs), opts.run)
+		found, err := planRestores(ctx, out, v, opts.asked(parsed(packs)), opts.run)
 		if errors.Is(err, remediate.ErrNoWindows) {
 			continue
 		}
@@ -107,7 +114,7 @@ func runRestore(ctx context.Context, w, messages io.Writer, where string, opts *
 	case len(all) == 0:
 		return &nothingToDo{fmt.Errorf("%s: no repair to undo", where)}
 	}
-	err = carryOutRestores(ctx, out, messages, all, parsed(packs), opts)
+	err = carryOutRestores(ctx, out, messages, all, opts.asked(parsed(packs)), opts)
 	if opts.json {
 		err = errors.Join(writeJSON(w, all), err)
 	}
@@ -115,7 +122,7 @@ func runRestore(ctx context.Context, w, messages io.Writer, where string, opts *
 }
 
 // planRestores lists the repairs of a volume and what undoing them would do.
-func planRestores(ctx context.Context, out io.Writer, v attachedVolume, packs []*remediate.Pack, run string) (all []*restored, err error) {
+func planRestores(ctx context.Context, out io.Writer, v attachedVolume, asked remediate.RestoreOptions, run string) (all []*restored, err error) {
 	err = within(v, true, func(dir string) error {
 		tree := os.DirFS(dir)
 		w, err := remediate.FindWindows(tree)
@@ -134,7 +141,10 @@ func planRestores(ctx context.Context, out io.Writer, v attachedVolume, packs []
 				return errHibernated(v.where(), w)
 			}
 			one := &restored{Volume: v.where(), Run: path.Base(r.Dir), volume: v, dir: r.Dir}
-			one.Plan, err = remediate.PlanRestore(ctx, dir, r.Dir, packs)
+			one.Plan, err = remediate.PlanRestore(ctx, dir, r.Dir, asked)
+			if errors.Is(err, remediate.ErrUnguarded) {
+				err = fmt.Errorf("%w, or give --trust-record", err)
+			}
 			if err != nil {
 				one.Error = err.Error()
 			}
@@ -168,7 +178,7 @@ func printRestore(out io.Writer, r *remediate.RestoreResult, back, starts string
 	}
 }
 
-func carryOutRestores(ctx context.Context, out, messages io.Writer, all []*restored, packs []*remediate.Pack, opts *restoreOptions) error {
+func carryOutRestores(ctx context.Context, out, messages io.Writer, all []*restored, asked remediate.RestoreOptions, opts *restoreOptions) error {
 	var todo []*restored
 	var errs []error
 	for _, one := range all {
@@ -199,7 +209,7 @@ func carryOutRestores(ctx context.Context, out, messages io.Writer, all []*resto
 		return err
 	}
 	for _, one := range todo {
-		err := one.undo(ctx, run, packs)
+		err := one.undo(ctx, run, asked)
 		if one.Result != nil {
 			printRestore(out, &remediate.RestoreResult{Restored: one.Result.Restored, Services: one.Result.Services}, "back in place", "starts again")
 		}
@@ -212,19 +222,19 @@ func carryOutRestores(ctx context.Context, out, messages io.Writer, all []*resto
 }
 
 // undo carries one plan out, reads it back, and leaves a log on the volume.
-func (one *restored) undo(ctx context.Context, run remediate.Run, packs []*remediate.Pack) error {
+func (one *restored) undo(ctx context.Context, run remediate.Run, asked remediate.RestoreOptions) error {
 	log := remediate.NewLog(run)
 	log.Add(remediate.BootEvent{ToolVersion: version, Media: "undo on an attached disk"})
 	err := within(one.volume, false, func(dir string) error {
 		var err error
-		one.Result, err = remediate.Restore(ctx, dir, one.dir, packs)
+		one.Result, err = remediate.Restore(ctx, dir, one.dir, asked)
 		return err
 	})
 	if one.Result == nil {
 		return err
 	}
 	log.Add(remediate.RestoreEvent{Device: one.Volume, Result: one.Result})
-	verifyErr := within(one.volume, true, func(dir string) error { return remediate.VerifyRestore(ctx, dir, one.Result, packs) })
+	verifyErr := within(one.volume, true, func(dir string) error { return remediate.VerifyRestore(ctx, dir, one.Result, asked) })
 	logErr := within(one.volume, false, func(dir string) error {
 		_, err := remediate.WriteLogFile(dir, remediate.WindowsLogDir, run, log.Bytes())
 		return err

@@ -111,7 +111,7 @@ func (a *agent) planUndo(ctx context.Context, r repair) (_ *remediate.RestoreRes
 	if windows.Hibernated {
 		return nil, fmt.Errorf("this Windows is hibernated (%s): start it once more and shut it down fully", windows.Hibernation)
 	}
-	plan, err := remediate.PlanRestore(ctx, volumeDir, r.record.Dir, a.packs)
+	plan, err := remediate.PlanRestore(ctx, volumeDir, r.record.Dir, remediate.RestoreOptions{Packs: a.packs})
 	if plan != nil {
 		err = nil // the files that can't go back are in the plan
 	}
@@ -123,7 +123,7 @@ func (a *agent) carryOutUndo(ctx context.Context, r repair, plan *remediate.Rest
 	if err != nil {
 		return err
 	}
-	result, restoreErr := remediate.Restore(ctx, volumeDir, r.record.Dir, a.packs)
+	result, restoreErr := remediate.Restore(ctx, volumeDir, r.record.Dir, remediate.RestoreOptions{Packs: a.packs})
 	if err := tree.close(restoreErr == nil); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (a *agent) carryOutUndo(ctx context.Context, r repair, plan *remediate.Rest
 	if tree, err = r.volume.open(true); err != nil {
 		return err
 	}
-	verifyErr := remediate.VerifyRestore(ctx, volumeDir, result, a.packs)
+	verifyErr := remediate.VerifyRestore(ctx, volumeDir, result, remediate.RestoreOptions{Packs: a.packs})
 	if err := errors.Join(verifyErr, tree.close(true)); err != nil {
 		return err
 	}

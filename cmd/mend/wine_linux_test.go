@@ -220,6 +220,49 @@ func expectTree(t *testing.T, dir string, files []boottest.File, healed bool) {
 	}
 }
 
+// testAttached repairs a Windows that is attached as a drive, with the program itself, and undoes that. Wine keeps no
+// owners of files, so the record looks like one that anybody could have written.
+func (w *wine) testAttached(t *testing.T, device string) {
+	bootmend := filepath.Join(t.TempDir(), "bootmend.exe")
+	w.build("../bootmend", bootmend)
+	run := func(args ...string) (string, int) {
+		cmd := w.command(wine64(), append([]string{bootmend}, args...)...)
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		t.Logf("bootmend.exe %s: status %d\n%s", strings.Join(args, " "), cmd.ProcessState.ExitCode(), out)
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	dir := t.TempDir()
+	files := w.windowsTree(dir)
+	w.drive("g", dir, device)
+	if _, status := run("repair", "G:", "--yes"); status != 0 {
+		t.Errorf("repair: status %d", status)
+	}
+	expectTree(t, dir, files, true)
+	if out, status := run("restore", "G:", "--yes"); status == 0 || !strings.Contains(out, "or give --trust-record") {
+		t.Errorf("restore of a record that anybody could have written: status %d", status)
+	}
+	expectTree(t, dir, files, true)
+	if out, status := run("restore", "G:", "--trust-record", "--dry-run"); status != 0 || !strings.Contains(out, "to put back") {
+		t.Errorf("dry run: status %d", status)
+	}
+	expectTree(t, dir, files, true)
+	if _, status := run("restore", "G:", "--trust-record", "--yes"); status != 0 {
+		t.Errorf("restore: status %d", status)
+	}
+	for _, f := range files {
+		place := filepath.Join(dir, f.Path)
+		data, err := os.ReadFile(place)
+		info, statErr := os.Stat(place)
+		if err != nil || statErr != nil || !bytes.Equal(data, f.Data) || !info.ModTime().Equal(f.Time) {
+			t.Errorf("%s is not what it was: %v %v", f.Path, err, statErr)
+		}
+	}
+}
+
 func expectCalls(t *testing.T, got []string, want ...string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
@@ -336,6 +379,7 @@ func TestWine(t *testing.T) {
 	t.Run("screen", func(t *testing.T) { w.testScreen(t, image, password, id) })
 	t.Run("control server", func(t *testing.T) { w.testControl(t, image, password, id) })
 	t.Run("beyond the blast radius", func(t *testing.T) { w.testBeyond(t, dummy) })
+	t.Run("attached disk", func(t *testing.T) { w.testAttached(t, dummy) })
 	w.write(w.path("bootmend/config.yaml"), []byte("countdown: 0s\non_failure: poweroff\n"))
 	const other = "111111-222222-333333-444444-555555-666666-111111-222222"
 
