@@ -31,6 +31,10 @@ func RunLines(ctx context.Context, in io.Reader, out io.Writer, secret func(prom
 	var failed error
 	for {
 		again, err := l.ask(ctx, f)
+		if err != nil && ctx.Err() != nil { // Ctrl-C
+			l.say("")
+			err = ErrQuit
+		}
 		switch {
 		case errors.Is(err, ErrQuit) && failed != nil:
 			return &Told{failed}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -591,6 +592,21 @@ func TestLinesFailed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLinesInterrupted presses Ctrl-C while a question waits: nothing was done, and that is said as on the full screen.
+func TestLinesInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	in, typed := io.Pipe()
+	t.Cleanup(func() { _ = typed.Close() })
+	time.AfterFunc(50*time.Millisecond, cancel)
+	var out bytes.Buffer
+	if err := RunLines(ctx, in, &out, nil, &fake{}); !errors.Is(err, ErrQuit) {
+		t.Errorf("error %v\n%s", err, &out)
+	}
+	if !strings.HasSuffix(out.String(), ": \n") {
+		t.Errorf("what follows is not on a line of its own:\n%s", &out)
 	}
 }
 
