@@ -32,6 +32,7 @@ import (
 	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/cmd/bootmend/control"
+	"github.com/bootmend/bootmend/cmd/bootmend/tui"
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
@@ -51,6 +52,7 @@ type controlOptions struct {
 	keysPerHour    int
 	space          byteSize
 	cert, certKey  string
+	accessible     bool
 }
 
 func (o *controlOptions) AddFlags(f *pflag.FlagSet) {
@@ -68,6 +70,7 @@ func (o *controlOptions) AddFlags(f *pflag.FlagSet) {
 	f.Var(&o.space, "space", "how much is kept of logs and records; further ones are refused (default 4GiB)")
 	f.StringVar(&o.cert, "tls-cert", "", "certificate to use instead of one of its own (PEM)")
 	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
+	f.BoolVar(&o.accessible, "accessible", os.Getenv("ACCESSIBLE") != "", "write a line for each event in place of the live table, for screen readers")
 }
 
 func newControlCommand() *cobra.Command {
@@ -117,7 +120,12 @@ rings stay in the database, also without --rings, until other ones are given or 
   open_at: 95
   least: 5
 
-Stop it with Ctrl-C; machines that wait go on asking.
+On a terminal a table shows the machines: which ones wait for a key, what each does and how it ended. P
+pauses healing and R resumes it, Enter shows all of a machine and the end of its log, F goes through the
+states, I shows the address of the page and the token. Elsewhere, or with --accessible, each event is a
+line. NO_COLOR takes the colours away.
+
+Stop it with Q or Ctrl-C; machines that wait go on asking.
 ` + exitHelp,
 		Example: `  bootmend control --keys BitLockerKeys.csv
   bootmend control --keys keys.age --approve --halt-after 3
@@ -198,11 +206,16 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 		_ = listener.Close()
 		return err
 	}
-	lines := &lineWriter{w: out}
+	var live *tui.Live
+	tell := (&lineWriter{w: out}).printf
+	if opts.table() {
+		live = &tui.Live{}
+		tell = live.Printf
+	}
 	signIn := control.NewSecret()
 	server, err := control.New(ctx, control.Options{
 		Keys: list, Token: token, SignIn: signIn, Name: url, Approve: opts.approve, HaltAfter: haltAfter, Rollout: rollout,
-		KeysPerHour: opts.keysPerHour, Space: int64(opts.space), DB: db, Printf: lines.printf,
+		KeysPerHour: opts.keysPerHour, Space: int64(opts.space), DB: db, Printf: tell,
 	})
 	if err != nil {
 		_ = listener.Close()
@@ -217,16 +230,38 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	}
 	web := server.HTTPServer()
 	web.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}
-	lines.printf("answering machines at %s with %s", url, countKeys(list))
-	fmt.Fprintf(out, "Media for this server:  bootmend build ... --control %s\nPage:                   %s/\nIts certificate:        SHA-256 %s\nToken to sign in:       %s\n",
-		file, url, section.Fingerprint, string(signIn))
+	tell("answering machines at %s with %s", url, countKeys(list))
+	about := []string{
+		"Page:                   " + url + "/",
+		"Its certificate:        SHA-256 " + section.Fingerprint,
+		"Token to sign in:       " + string(signIn),
+	}
+	fmt.Fprintf(out, "Media for this server:  bootmend build ... --control %s\n%s\n", file, strings.Join(about, "\n"))
 
 	done := make(chan error, 1)
 	go func() { done <- web.ServeTLS(netutil.LimitListener(listener, maxConnections), "", "") }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
+	if live != nil {
+		// The table ends with the server, too.
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		ended := make(chan error, 1)
+		go func() { err := <-done; end(); ended <- err }()
+		done = ended
+		summary, err := live.Run(ctx, out, server, url+"/", about)
+		if err != nil {
+			_ = web.Close()
+			if other := <-done; !errors.Is(other, http.ErrServerClosed) {
+				err = errors.Join(err, other)
+			}
+			return withHint(err, "--accessible does without the table")
+		}
+		fmt.Fprintln(out, summary)
+	} else {
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+		}
 	}
 	// What was accepted is answered. Pages that watch would never end by themselves.
 	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
@@ -238,6 +273,11 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 		return err
 	}
 	return nil
+}
+
+// table reports whether a person looks who can be shown the live table.
+func (o *controlOptions) table() bool {
+	return !o.accessible && os.Getenv("TERM") != "dumb" && atTerminal() && foreground(os.Stdin)
 }
 
 // readKeys reads key files, or opens a vault.

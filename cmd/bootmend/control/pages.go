@@ -34,7 +34,7 @@ var (
 	pageTemplate = template.Must(template.New("page").Parse(pageText))
 )
 
-// Machine is a machine as the page and the exports show it.
+// Machine is a machine as the page, the live view and the exports show it.
 type Machine struct {
 	Run          string            `json:"run"`
 	Name         string            `json:"name"`
@@ -42,10 +42,12 @@ type Machine struct {
 	Serial       string            `json:"serial,omitempty"`
 	Model        string            `json:"model,omitempty"`
 	Address      string            `json:"address,omitempty"`
+	Ring         string            `json:"ring,omitempty"`
 	Step         string            `json:"step"`
 	Outcome      remediate.Outcome `json:"outcome,omitempty"`
 	Message      string            `json:"message,omitempty"`
 	Seen         time.Time         `json:"seen"`
+	Since        time.Time         `json:"since"`            // of the step
 	Server       string            `json:"server,omitempty"` // which it asks, where that is another one
 	Waiting      []Waiting         `json:"waiting,omitempty"`
 	CanApprove   bool              `json:"needs_approval"`
@@ -72,17 +74,14 @@ type view struct {
 	SignedIn bool
 	Error    string
 	Down     bool // the database does not answer
-	Machines []Machine
-	Halted   string
-	Rings    []RingView
-	Totals   store.Totals
+	View
 	First    int // the place of the first machine shown, from 1
 	Last     int
 	Previous int // the number of that page, or 0
 	Next     int
 }
 
-// RingView is a ring as the page shows it.
+// RingView is a ring as people see it.
 type RingView struct {
 	Name       string
 	Open, Next bool // Next is the one that opens next
@@ -93,33 +92,13 @@ type RingView struct {
 // perPage is how many machines the page shows.
 const perPage = 200
 
-// snapshot lists the machines of a page, from 1: those that wait for a person first, then the newest.
+// snapshot is a page, from 1.
 func (s *Server) snapshot(ctx context.Context, page int) (v view, err error) {
-	page = max(1, page)
 	v = view{SignedIn: true}
-	err = s.view(ctx, func(tx *store.Tx) error {
-		f, err := tx.Fleet()
-		if err != nil {
-			return err
-		}
-		v.Halted = f.Halted
-		if v.Rings, err = s.rings(tx, f); err != nil {
-			return err
-		}
-		if v.Totals, err = tx.Totals(); err != nil {
-			return err
-		}
-		page = min(page, max(1, (v.Totals.Machines+perPage-1)/perPage))
-		machines, err := tx.Machines((page-1)*perPage, perPage)
-		if err != nil {
-			return err
-		}
-		v.Machines, err = s.shown(tx, machines)
-		return err
-	})
-	v.First, v.Last, v.Previous = (page-1)*perPage+1, (page-1)*perPage+len(v.Machines), page-1
+	v.View, err = s.Look(ctx, store.All, (max(1, page)-1)*perPage, perPage)
+	v.First, v.Last, v.Previous = v.Offset+1, v.Offset+len(v.Machines), v.Offset/perPage
 	if v.Last < v.Totals.Machines {
-		v.Next = page + 1
+		v.Next = v.Previous + 2
 	}
 	return v, err
 }
@@ -156,7 +135,8 @@ func (s *Server) shown(tx *store.Tx, machines []store.Machine) (list []Machine, 
 	for _, m := range machines {
 		shown := Machine{
 			Run: m.Run, Name: name(&m), ComputerName: m.Identity.ComputerName, Serial: m.Identity.Serial, Model: m.Identity.Model,
-			Address: m.Address, Step: m.Step, Outcome: m.Outcome, Message: m.Message, Seen: m.Seen.Truncate(time.Second),
+			Address: m.Address, Ring: m.Ring, Step: m.Step, Outcome: m.Outcome, Message: m.Message,
+			Seen: m.Seen.Truncate(time.Second), Since: m.Since.Truncate(time.Second),
 		}
 		if m.Server != s.options.Name {
 			shown.Server = m.Server
@@ -225,8 +205,8 @@ func (s *Server) pages(mux *http.ServeMux) {
 	inside("POST /key", s.action(func(r *http.Request) error {
 		return s.typeKey(r.Context(), r.PostFormValue("run"), r.PostFormValue("id"), strings.TrimSpace(r.PostFormValue("key")), hostOf(r.RemoteAddr))
 	}))
-	inside("POST /pause", s.action(func(r *http.Request) error { return s.halt(r.Context(), "paused by a person", hostOf(r.RemoteAddr)) }))
-	inside("POST /resume", s.action(func(r *http.Request) error { return s.halt(r.Context(), "", hostOf(r.RemoteAddr)) }))
+	inside("POST /pause", s.action(func(r *http.Request) error { return s.Pause(r.Context(), hostOf(r.RemoteAddr)) }))
+	inside("POST /resume", s.action(func(r *http.Request) error { return s.Resume(r.Context(), hostOf(r.RemoteAddr)) }))
 	inside("POST /ring", s.action(func(r *http.Request) error { return s.openNext(r.Context(), hostOf(r.RemoteAddr)) }))
 	inside("GET /events", s.events)
 	inside("GET /machines.json", s.exportJSON)
@@ -277,37 +257,17 @@ func (s *Server) action(do func(r *http.Request) error) http.HandlerFunc {
 	}
 }
 
-// quiet is how long a page waits that nobody tells of a change. What other servers do is seen by looking.
-func (s *Server) quiet() time.Duration {
-	if s.options.DB.Shared {
-		return 2 * time.Second
-	}
-	return 15 * time.Second
-}
-
 // events tells the page when to look again (HTML Living Standard, section 9.2, server-sent events).
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
-	for {
-		s.mu.Lock()
-		changed := s.changed
-		s.mu.Unlock()
+	_ = s.Watch(r.Context(), func() error { // a browser that is gone comes back by itself
 		_ = control.SetWriteDeadline(time.Now().Add(30 * time.Second)) // supported by the server of this package
 		if _, err := fmt.Fprint(w, "data: changed\n\n"); err != nil {
-			return
+			return err
 		}
-		if err := control.Flush(); err != nil {
-			return
-		}
-		select {
-		case <-changed:
-			time.Sleep(200 * time.Millisecond) // a floor of machines changes all the time
-		case <-time.After(s.quiet()):
-		case <-r.Context().Done():
-			return
-		}
-	}
+		return control.Flush()
+	})
 }
 
 // failed answers a program that the database does not answer. Where the answer had begun, it is broken off: it must not

@@ -24,9 +24,7 @@ import (
 func Run(ctx context.Context, out io.Writer, w Work, options ...tea.ProgramOption) error {
 	s := newScreen(ctx, w)
 	defer s.stop()
-	if plain := lipgloss.ColorProfile() == termenv.Ascii; plain && os.Getenv("NO_COLOR") == "" && sixteen(os.Getenv("TERM")) {
-		lipgloss.SetColorProfile(termenv.ANSI)
-	}
+	setColors()
 	options = append([]tea.ProgramOption{tea.WithAltScreen(), tea.WithOutput(out), tea.WithoutSignalHandler()}, options...)
 	program := tea.NewProgram(s, options...)
 	s.send = program.Send
@@ -53,6 +51,13 @@ type stopped struct{ error }
 func (*stopped) Error() string { return "stopped" }
 
 func (e *stopped) Unwrap() error { return e.error }
+
+// setColors has lipgloss use the colours of terminals that it does not know, unless NO_COLOR is set.
+func setColors() {
+	if plain := lipgloss.ColorProfile() == termenv.Ascii; plain && os.Getenv("NO_COLOR") == "" && sixteen(os.Getenv("TERM")) {
+		lipgloss.SetColorProfile(termenv.ANSI)
+	}
+}
 
 // sixteen knows terminals with colours whose names say nothing of it.
 func sixteen(name string) bool {

@@ -2,6 +2,8 @@
 // do next. The questions are described once (wizard.go) and asked by two front ends: a full screen (screen.go) and,
 // for screen readers and dumb terminals, line by line (lines.go). Everything that is done is done by [Work], which
 // the commands of bootmend implement with the functions that they run themselves.
+//
+// [Live] is another screen: the machines of a control server, for the person who has started it.
 package tui
 
 import (

@@ -55,9 +55,11 @@ type Machine struct {
 	FailedIn int64 // the epoch in which it failed; 0 is none
 	Waiting  bool  // for a key
 	Space    int64 // bytes that are kept of it
+	// Since is when it was first seen in the step. The store sees to it.
+	Since time.Time
 }
 
-const machineColumns = "id, run, serial, uuid, model, computer_name, address, server, version, decision, ring, step, outcome, message, seen, failed_in, waiting, space"
+const machineColumns = "id, run, serial, uuid, model, computer_name, address, server, version, decision, ring, step, outcome, message, seen, failed_in, waiting, space, since"
 
 // MachineOfRun is the machine whose last run that is, and keeps others from changing it; nil is none.
 func (t *Tx) MachineOfRun(run string) (*Machine, error) {
@@ -77,12 +79,12 @@ func (t *Tx) machine(query, name string) (m *Machine, err error) {
 func (t *Tx) eachMachine(fn func(Machine), query string, args ...any) error {
 	return t.each(func(scan func(...any) error) error {
 		var m Machine
-		var seen int64
+		var seen, since int64
 		if err := scan(&m.ID, &m.Run, &m.Identity.Serial, &m.Identity.UUID, &m.Identity.Model, &m.Identity.ComputerName, &m.Address, &m.Server,
-			&m.Version, &m.Decision, &m.Ring, &m.Step, &m.Outcome, &m.Message, &seen, &m.FailedIn, &m.Waiting, &m.Space); err != nil {
+			&m.Version, &m.Decision, &m.Ring, &m.Step, &m.Outcome, &m.Message, &seen, &m.FailedIn, &m.Waiting, &m.Space, &since); err != nil {
 			return err
 		}
-		m.Seen = fromMicro(seen)
+		m.Seen, m.Since = fromMicro(seen), fromMicro(since)
 		fn(m)
 		return nil
 	}, query, args...)
@@ -91,11 +93,12 @@ func (t *Tx) eachMachine(fn func(Machine), query string, args ...any) error {
 // PutMachine adds or changes one.
 func (t *Tx) PutMachine(m *Machine) error {
 	_, err := t.exec("INSERT INTO machines ("+machineColumns+`)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?15)
 		ON CONFLICT (id) DO UPDATE SET run = excluded.run, serial = excluded.serial, uuid = excluded.uuid, model = excluded.model,
 		computer_name = excluded.computer_name, address = excluded.address, server = excluded.server, version = excluded.version,
 		decision = excluded.decision, ring = excluded.ring, step = excluded.step, outcome = excluded.outcome, message = excluded.message,
-		seen = excluded.seen, failed_in = excluded.failed_in, waiting = excluded.waiting, space = excluded.space`,
+		seen = excluded.seen, failed_in = excluded.failed_in, waiting = excluded.waiting, space = excluded.space,
+		since = CASE WHEN machines.run = excluded.run AND machines.step = excluded.step THEN machines.since ELSE excluded.seen END`,
 		m.ID, m.Run, m.Identity.Serial, m.Identity.UUID, m.Identity.Model, m.Identity.ComputerName, m.Address, m.Server,
 		m.Version, m.Decision, m.Ring, m.Step, string(m.Outcome), m.Message, toMicro(m.Seen), m.FailedIn, m.Waiting, m.Space)
 	return err
@@ -103,7 +106,8 @@ func (t *Tx) PutMachine(m *Machine) error {
 
 // Step notes how far a run is; false is a run that is no machine's last one.
 func (t *Tx) Step(run, step, address, server string, seen time.Time) (bool, error) {
-	n, err := t.exec("UPDATE machines SET step = ?2, address = ?3, server = ?4, seen = ?5 WHERE run = ?1", run, step, address, server, toMicro(seen))
+	n, err := t.exec(`UPDATE machines SET since = CASE WHEN step = ?2 THEN since ELSE ?5 END,
+		step = ?2, address = ?3, server = ?4, seen = ?5 WHERE run = ?1`, run, step, address, server, toMicro(seen))
 	return n > 0, err
 }
 
@@ -125,23 +129,63 @@ func (t *Tx) Tally(ring string) (done, well int, err error) {
 // Totals are numbers of machines.
 type Totals struct {
 	Machines, Healed, Bad, Waiting int
+	Healing                        int   // neither done nor waiting for a key
 	Space                          int64 // bytes that are kept of all
 }
 
 // Totals counts all machines.
 func (t *Tx) Totals() (n Totals, err error) {
-	_, err = t.one([]any{&n.Machines, &n.Healed, &n.Bad, &n.Waiting, &n.Space}, `SELECT COUNT(*),
+	_, err = t.one([]any{&n.Machines, &n.Healed, &n.Bad, &n.Waiting, &n.Healing, &n.Space}, `SELECT COUNT(*),
 		COALESCE(SUM(CASE WHEN outcome IN ('', ?1, ?2, ?3, ?4) THEN 0 ELSE 1 END), 0),
 		COALESCE(SUM(CASE WHEN outcome IN (?1, ?2) THEN 1 ELSE 0 END), 0),
-		COALESCE(SUM(CASE WHEN waiting THEN 1 ELSE 0 END), 0), CAST(COALESCE(SUM(space), 0) AS BIGINT) FROM machines`,
+		COALESCE(SUM(CASE WHEN waiting THEN 1 ELSE 0 END), 0),
+		COALESCE(SUM(CASE WHEN outcome = '' AND NOT waiting THEN 1 ELSE 0 END), 0), CAST(COALESCE(SUM(space), 0) AS BIGINT) FROM machines`,
 		string(remediate.OutcomeFailed), string(remediate.OutcomeNeedsPerson), string(remediate.OutcomeDryRun), string(remediate.OutcomeLeft))
 	return n, err
 }
 
-// Machines lists them for people: those that wait for a key first, then the newest.
-func (t *Tx) Machines(offset, most int) (list []Machine, err error) {
+// Filter chooses machines by how they are.
+type Filter int
+
+// The filters.
+const (
+	All       Filter = iota
+	Waiting          // for a key
+	Healing          // neither done nor waiting
+	NotHealed        // a person has to see to them
+	Healed           // nothing is left to do
+	Left             // as they were, or in a dry run
+)
+
+// filters are the conditions of SQL. The outcomes in them are constants of package remediate.
+var filters = [...]string{
+	All:       "",
+	Waiting:   "WHERE waiting",
+	Healing:   "WHERE outcome = '' AND NOT waiting",
+	NotHealed: "WHERE outcome IN " + outcomes(remediate.OutcomeFailed, remediate.OutcomeNeedsPerson),
+	Healed: "WHERE outcome NOT IN " + outcomes("", remediate.OutcomeFailed, remediate.OutcomeNeedsPerson, remediate.OutcomeDryRun,
+		remediate.OutcomeLeft),
+	Left: "WHERE outcome IN " + outcomes(remediate.OutcomeDryRun, remediate.OutcomeLeft),
+}
+
+func outcomes(list ...remediate.Outcome) string {
+	var quoted []string
+	for _, o := range list {
+		quoted = append(quoted, "'"+string(o)+"'")
+	}
+	return "(" + strings.Join(quoted, ", ") + ")"
+}
+
+// Of is how many of all machines a filter lets through.
+func (f Filter) Of(n Totals) int {
+	return [...]int{All: n.Machines, Waiting: n.Waiting, Healing: n.Healing, NotHealed: n.Bad, Healed: n.Healed,
+		Left: n.Machines - n.Waiting - n.Healing - n.Bad - n.Healed}[f]
+}
+
+// Machines lists them for people: those that wait for a key first, then those whose step changed last.
+func (t *Tx) Machines(f Filter, offset, most int) (list []Machine, err error) {
 	err = t.eachMachine(func(m Machine) { list = append(list, m) },
-		"SELECT "+machineColumns+" FROM machines ORDER BY waiting DESC, seen DESC, id LIMIT ?1 OFFSET ?2", most, offset)
+		"SELECT "+machineColumns+" FROM machines "+filters[f]+" ORDER BY waiting DESC, since DESC, id LIMIT ?1 OFFSET ?2", most, offset)
 	return list, err
 }
 
@@ -256,6 +300,12 @@ type Report struct {
 func (t *Tx) ReportSize(run string) (size int64, err error) {
 	_, err = t.one([]any{&size}, "SELECT size FROM reports WHERE run = ?1", run)
 	return size, err
+}
+
+// ReportEnd is the end of the log that is kept of a run, no more than most bytes of it; it may begin within a line.
+func (t *Tx) ReportEnd(run string, most int) (log []byte, err error) {
+	_, err = t.one([]any{&log}, "SELECT SUBSTR(log, CASE WHEN size > ?2 THEN CAST(size - ?2 + 1 AS INTEGER) ELSE 1 END) FROM reports WHERE run = ?1", run, most)
+	return log, err
 }
 
 // PutReport keeps a log. A shorter one than there is already does not replace it: a machine's log only grows.

@@ -78,6 +78,12 @@ var migrations = [][]string{{
 		changed BIGINT NOT NULL,
 		PRIMARY KEY (kind, who)
 	)`,
+}, {
+	// Machines are shown by what they do, not by when they asked last: those that wait ask all the time.
+	`ALTER TABLE machines ADD COLUMN since BIGINT NOT NULL DEFAULT 0`, // of the step
+	`UPDATE machines SET since = seen`,
+	`DROP INDEX machines_shown`,
+	`CREATE INDEX machines_shown ON machines (waiting, since)`,
 }}
 
 // migrate brings the schema up to date. Servers that start together do so one after the other.

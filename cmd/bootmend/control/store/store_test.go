@@ -79,12 +79,26 @@ func contract(t *testing.T, open func(*testing.T) *DB) {
 		do(other, func(tx *Tx) error { return tx.PutReport(Report{"r1", []byte("123456789")[:length]}, now) })
 	}
 	if err := other.View(ctx, func(tx *Tx) error {
+		machine.Since = machine.Seen // in which it was first seen in its step
 		list, err := tx.MachinesAfter("", 10)
 		if err != nil || len(list) != 1 || list[0] != machine {
 			t.Errorf("%+v, %v, want %+v", list, err, machine)
 		}
-		if list, err = tx.Machines(0, 10); err != nil || len(list) != 1 {
+		if list, err = tx.Machines(All, 0, 10); err != nil || len(list) != 1 {
 			t.Errorf("%+v, %v", list, err)
+		}
+		for f, want := range map[Filter]int{Waiting: 1, Healing: 0, NotHealed: 1, Healed: 0, Left: 0} {
+			if list, err = tx.Machines(f, 0, 10); err != nil || len(list) != want {
+				t.Errorf("filter %d: %+v, %v", f, list, err)
+			}
+		}
+		for most, want := range map[int]string{4: "6789", 9: "123456789", 100: "123456789"} {
+			if end, err := tx.ReportEnd("r1", most); err != nil || string(end) != want {
+				t.Errorf("the last %d bytes: %q, %v", most, end, err)
+			}
+		}
+		if end, err := tx.ReportEnd("r9", 4); err != nil || end != nil {
+			t.Errorf("the log of nobody: %q, %v", end, err)
 		}
 		of, err := tx.WantsOf([]string{"r0", "r1"})
 		if err != nil || len(of) != 1 || len(of["r1"]) != 2 || of["r1"][0] != wants[0] || of["r1"][1] != wants[1] {
@@ -128,6 +142,9 @@ func contract(t *testing.T, open func(*testing.T) *DB) {
 	do(db, func(tx *Tx) error {
 		known, err := tx.Step("r1", "heal", "::2", "s2", now.Add(time.Second))
 		unknown, err2 := tx.Step("r9", "heal", "", "", now)
+		if err == nil {
+			_, err = tx.Step("r1", "heal", "::2", "s2", now.Add(time.Minute)) // still
+		}
 		if !known || unknown {
 			t.Errorf("steps: %v, %v", known, unknown)
 		}
@@ -138,7 +155,7 @@ func contract(t *testing.T, open func(*testing.T) *DB) {
 		nobody, err2 := tx.Machine("SN2")
 		f, err3 := tx.LockFleet()
 		left, err4 := tx.Wants("r1")
-		if m == nil || m.Step != "heal" || m.Address != "::2" || nobody != nil || (f != Fleet{"halted", "two", "rings", 3, 4}) || len(left) != 0 {
+		if m == nil || m.Step != "heal" || !m.Since.Equal(now.Add(time.Second)) || !m.Seen.Equal(now.Add(time.Minute)) || m.Address != "::2" || nobody != nil || (f != Fleet{"halted", "two", "rings", 3, 4}) || len(left) != 0 {
 			t.Errorf("%+v, %+v, %+v, %v", m, nobody, f, left)
 		}
 		return errors.Join(err, err2, err3, err4)
