@@ -12,6 +12,7 @@ EMBEDDED      := assets/embedded
 BUNDLE_FILE   := $(EMBEDDED)/bundle.zip
 AGENT_FILE    := $(EMBEDDED)/mend-linux-amd64.cpio.lz4
 WINDOWS_AGENT := $(EMBEDDED)/mend-windows-amd64.exe.zst
+LICENCES      := $(EMBEDDED)/licences.txt
 GO_FILES      := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null) go.mod
 LINT_VERSION  := v2.15.0
 TARGETS       := linux/amd64 linux/arm64 windows/amd64 darwin/arm64
@@ -28,7 +29,7 @@ all: dist/bootmend ## build dist/bootmend with its boot bundle (the default)
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-dist/bootmend: $(GO_FILES) $(BUNDLE_FILE) $(AGENT_FILE) $(WINDOWS_AGENT) $(wildcard assets/rules/*.yaml) assets/grub.cfg
+dist/bootmend: $(GO_FILES) $(BUNDLE_FILE) $(AGENT_FILE) $(WINDOWS_AGENT) $(LICENCES) $(wildcard assets/rules/*.yaml) assets/grub.cfg
 	$(GO) build $(GOFLAGS_BUILD) -o $@ ./cmd/bootmend
 
 .PHONY: media
@@ -59,6 +60,9 @@ $(WINDOWS_AGENT): $(GO_FILES)
 	@mkdir -p .cache
 	GOOS=windows GOARCH=amd64 $(GO) build $(GOFLAGS_BUILD) -o .cache/mend.exe ./cmd/mend
 	$(GO) run ./assets/mkbundle pack -o $@ .cache/mend.exe
+
+$(LICENCES): go.mod go.sum $(wildcard assets/mkbundle/*.go)
+	$(GO) run ./assets/mkbundle licences -o $@ -targets "$(TARGETS)" ./cmd/bootmend ./cmd/mend
 
 .PHONY: test
 test: tools lint cross all ## run every check and test, boot tests included

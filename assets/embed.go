@@ -47,6 +47,7 @@ const (
 	bundleFile = "embedded/bundle.zip"
 	mendFile   = "embedded/mend-linux-amd64.cpio.lz4"
 	mendExe    = "embedded/mend-windows-amd64.exe.zst"
+	licences   = "embedded/licences.txt"
 )
 
 var (
@@ -111,6 +112,16 @@ func MendExe() (size int64, open func() (io.ReadCloser, error), err error) {
 		}
 		return d.IOReadCloser(), nil
 	}, nil
+}
+
+// Licences is what has to be passed on with the Go modules that bootmend and its agents are made of; nil in a program that
+// was built without.
+func Licences() []byte {
+	text, err := embedded.ReadFile(licences)
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 // Mend opens the agent as the last segment of an initramfs: a compressed cpio archive with the program as /init (see

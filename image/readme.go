@@ -100,7 +100,7 @@ The folder "snippets" has configurations for common servers.
 `
 
 const readmeEnd = `Media number: @ID@
-Licences of the programs on it: bootmend/NOTICE
+Licences of the programs on it: bootmend/NOTICE, bootmend/LICENCES
 `
 
 // readme is for the person who finds the medium; lines end as Windows' own do.

@@ -27,6 +27,8 @@ type Spec struct {
 	Agent File
 	// WindowsAgent is the agent for Windows, for sticks that set Safe Mode; zero for none. Its path does not matter.
 	WindowsAgent File
+	// Licences is what has to be passed on with the agents; nil for none.
+	Licences []byte
 	// Config is the agent's configuration, from config.Config.Marshal.
 	Config []byte
 	// Keys is the list of recovery keys in canonical CSV; nil for media without keys.

@@ -45,7 +45,8 @@ const (
 	PathTrust        = "/bootmend/trust"
 	PathLogs         = "/bootmend/logs"
 	PathManifest     = "/bootmend/manifest.json"
-	PathNotice       = "/bootmend/NOTICE"
+	PathNotice       = "/bootmend/NOTICE"   // of the boot files
+	PathLicences     = "/bootmend/LICENCES" // of the agents
 	PathReadme       = "/README.txt"
 )
 
@@ -143,7 +144,7 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		windows.Path = PathWindowsAgent
 		inputs = append(inputs, windows)
 	}
-	inputs = append(inputs, s.AgentFiles()...)
+	inputs = slices.Concat(inputs, s.AgentFiles(), s.licences())
 	if err := hashAll(ctx, inputs); err != nil {
 		return nil, err
 	}
@@ -217,6 +218,14 @@ func (s Spec) AgentFiles() []File {
 		inputs = append(inputs, FromBytes(fmt.Sprintf("%s/%02d.pub", PathTrust, i+1), key))
 	}
 	return inputs
+}
+
+// licences is the file with what has to be passed on with the agents, if there is one.
+func (s Spec) licences() []File {
+	if s.Licences == nil {
+		return nil
+	}
+	return []File{FromBytes(PathLicences, s.Licences)}
 }
 
 // netMedia packs what the agent reads of media into a segment of the initramfs, and returns the other files apart.

@@ -35,7 +35,7 @@ func testSpec(t testing.TB) Spec {
 			assets.BootHybrid:  {Data: []byte("hybrid")},
 			assets.Notice:      {Data: []byte("notice")},
 		},
-		GrubConfig: grub, Agent: FromBytes("", []byte("agent")), Config: []byte("countdown: 5s\n"),
+		GrubConfig: grub, Agent: FromBytes("", []byte("agent")), Licences: []byte("MIT\n"), Config: []byte("countdown: 5s\n"),
 		Rules: []RulePack{{Name: "z.yaml", Signature: []byte("signed")}, {Name: `C:\rules\Größe.yml`, Data: []byte("x")}},
 		Trust: [][]byte{[]byte("a key")},
 		Time:  time.Date(2024, 7, 19, 5, 27, 0, 0, time.UTC),
@@ -76,7 +76,7 @@ func TestTree(t *testing.T) {
 	}
 	slices.Sort(paths)
 	want := []string{
-		"/README.txt", "/boot/efi.img", "/boot/grub/eltorito.img", "/boot/grub/grub.cfg", "/bootmend/NOTICE",
+		"/README.txt", "/boot/efi.img", "/boot/grub/eltorito.img", "/boot/grub/grub.cfg", "/bootmend/LICENCES", "/bootmend/NOTICE",
 		"/bootmend/agent.img", "/bootmend/config.yaml", "/bootmend/id-" + tree.ID, "/bootmend/manifest.json",
 		"/bootmend/media.id", "/bootmend/modules.img", "/bootmend/rules/01-z.yaml",
 		"/bootmend/rules/01-z.yaml.minisig", "/bootmend/rules/02-Gr--e.yaml", "/bootmend/trust/01.pub", "/bootmend/vmlinuz",

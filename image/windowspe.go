@@ -45,7 +45,7 @@ func (s Spec) WindowsPEStickTree(ctx context.Context, pe WindowsPE) (*Tree, erro
 	}
 	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, WindowsPE: true}
 	t.Dirs = []string{PathLogs, PathKeyFolder}
-	inputs := slices.Concat(pe.Boot, pe.Drivers, s.AgentFiles())
+	inputs := slices.Concat(pe.Boot, pe.Drivers, s.AgentFiles(), s.licences())
 	t.UEFIOnly = s.Bundle == nil || !slices.ContainsFunc(pe.Boot, func(f File) bool { return strings.EqualFold(f.Path, PathManager) })
 	if !t.UEFIOnly {
 		var err error
@@ -73,14 +73,14 @@ const LabelWindowsPE = "BOOTMEND_PE"
 // the agent reads is in the WIM.
 func WindowsPEDiscTree(ctx context.Context, boot, images []File, s Spec) (*Tree, error) {
 	t := &Tree{Label: LabelWindowsPE, Time: s.Time.UTC().Truncate(time.Second), HasKeys: s.Keys != nil, HasVault: s.Vault != nil, WindowsPE: true}
-	return t, t.windowsPE(ctx, windowsPEDisc, boot, images...)
+	return t, t.windowsPE(ctx, windowsPEDisc, slices.Concat(boot, s.licences()), images...)
 }
 
 // WindowsPENetworkTree lays the files of a boot server out that starts Windows PE by way of iPXE and wimboot. What the
 // agent reads is in the WIM.
-func WindowsPENetworkTree(ctx context.Context, boot []File, when time.Time, hasVault bool) (*Tree, error) {
-	t := &Tree{Label: Label, Time: when.UTC().Truncate(time.Second), HasVault: hasVault}
-	return t, t.windowsPE(ctx, windowsPENetwork, boot)
+func WindowsPENetworkTree(ctx context.Context, boot []File, s Spec) (*Tree, error) {
+	t := &Tree{Label: Label, Time: s.Time.UTC().Truncate(time.Second), HasVault: s.Vault != nil}
+	return t, t.windowsPE(ctx, windowsPENetwork, slices.Concat(boot, s.licences()))
 }
 
 // windowsPE fills a tree in. What lies outside of files has its part in the media's number alone.

@@ -4,9 +4,10 @@
 //	mkbundle [bundle] [-o FILE] [-cache DIR] [-modules FILE] [-refresh] [-force]
 //	mkbundle agent    [-o FILE] ELF
 //	mkbundle pack     -o FILE FILE
+//	mkbundle licences [-o FILE] [-targets LIST] PACKAGE...
 //	mkbundle check    [-o FILE] FILE
 //
-// It needs apt-get, but neither root nor changes to the system (bundle), or nothing at all (agent, pack, check).
+// It needs apt-get, but neither root nor changes to the system (bundle), Go (licences), or nothing at all (agent, pack, check).
 package main
 
 import (
@@ -56,10 +57,12 @@ func run(ctx context.Context, args []string) error {
 		return runAgent(rest)
 	case "pack":
 		return runPack(rest)
+	case "licences":
+		return runLicences(ctx, rest)
 	case "check":
 		return runCheck(rest)
 	default:
-		return fmt.Errorf("no command %q: use bundle, agent, pack or check", command)
+		return fmt.Errorf("no command %q: use bundle, agent, pack, licences or check", command)
 	}
 }
 

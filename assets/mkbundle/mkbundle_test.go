@@ -241,7 +241,7 @@ func TestCommands(t *testing.T) {
 	if got, unpackErr := d.DecodeAll(packed, nil); err != nil || unpackErr != nil || !bytes.Equal(got, want) {
 		t.Errorf("packed and unpacked, a file is another: %v, %v", err, unpackErr)
 	}
-	if err := run(ctx, []string{"frobnicate"}); err == nil || !strings.Contains(err.Error(), "bundle, agent, pack or check") {
+	if err := run(ctx, []string{"frobnicate"}); err == nil || !strings.Contains(err.Error(), "bundle, agent, pack, licences or check") {
 		t.Errorf("unknown command: %v", err)
 	}
 	for _, args := range [][]string{{"agent"}, {"check"}, {"agent", filepath.Join(dir, "none")}, {"check", filepath.Join(dir, "none")}} {

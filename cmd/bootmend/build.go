@@ -96,7 +96,7 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 	if err != nil {
 		return spec, err
 	}
-	spec.Trust = trusted
+	spec.Trust, spec.Licences = trusted, assets.Licences()
 	for _, p := range packs {
 		spec.Rules = append(spec.Rules, p.RulePack)
 	}

@@ -194,7 +194,7 @@ func (w *winpeSource) network(ctx context.Context, spec image.Spec, wimboot stri
 	}
 	started := imageFiles(files)
 	boot := append([]image.File{image.FromBytes(pathScript, ipxeScript(started)), image.FromBytes(pathWimboot, loader)}, started...)
-	return image.WindowsPENetworkTree(ctx, boot, spec.Time, spec.Vault != nil)
+	return image.WindowsPENetworkTree(ctx, boot, spec)
 }
 
 // readWimboot reads the loader and refuses what is none.

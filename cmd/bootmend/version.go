@@ -24,7 +24,8 @@ func newVersionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Show the version, and what is in the boot bundle",
 		Long: `Show the version of bootmend. With --bundle, list the distribution packages that the embedded
-boot bundle was made of; with --notice, their licences and where their source is.
+boot bundle was made of; with --notice, their licences and where their source is, and the licences
+of the Go modules in bootmend itself.
 ` + exitHelp,
 		Example: `  bootmend version --bundle
   bootmend version --bundle --json`,
@@ -34,7 +35,7 @@ boot bundle was made of; with --notice, their licences and where their source is
 		},
 	}
 	cmd.Flags().BoolVar(&opts.bundle, "bundle", false, "list the packages of the boot bundle")
-	cmd.Flags().BoolVar(&opts.notice, "notice", false, "print licences and sources of what the bundle holds")
+	cmd.Flags().BoolVar(&opts.notice, "notice", false, "print licences and sources of what the bundle holds, and of bootmend's own modules")
 	cmd.Flags().BoolVar(&opts.json, "json", false, "print JSON")
 	return cmd
 }
@@ -60,7 +61,7 @@ func runVersion(w io.Writer, opts versionOptions) error {
 			if err != nil {
 				return err
 			}
-			_, err = w.Write(notice)
+			_, err = w.Write(append(notice, assets.Licences()...))
 			return err
 		}
 		manifest := bundle.Manifest()

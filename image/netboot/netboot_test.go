@@ -170,7 +170,7 @@ func TestLoadWindowsPE(t *testing.T) {
 		opened++
 		return &large{io.NewSectionReader(counting{}, 0, size), &opened}, nil
 	}}
-	tree, err := media.WindowsPENetworkTree(context.Background(), []media.File{media.FromBytes("/boot.ipxe", []byte("#!ipxe\n")), wim}, time.Unix(1721365740, 0), false)
+	tree, err := media.WindowsPENetworkTree(context.Background(), []media.File{media.FromBytes("/boot.ipxe", []byte("#!ipxe\n")), wim}, media.Spec{Time: time.Unix(1721365740, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}

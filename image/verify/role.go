@@ -29,6 +29,7 @@ var roles = []struct{ prefix, what string }{
 	{media.PathTrust + "/", trust},
 	{media.PathConfig, settings},
 	{media.PathNotice, text},
+	{media.PathLicences, text},
 	{media.PathReadme, text},
 	{"/System Volume Information/", system},
 	{"/$RECYCLE.BIN/", system},
