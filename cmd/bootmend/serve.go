@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"debug/pe"
 	"errors"
@@ -32,6 +33,7 @@ type serveOptions struct {
 	ipxe    []string
 	ifname  string
 	limits  limitOptions
+	leases  string
 	again   time.Duration
 }
 
@@ -45,6 +47,7 @@ func (o *serveOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.ipxe, "ipxe", nil, "for --env winpe: your copy of iPXE (ipxe.efi, undionly.kpxe), for machines whose own boot program is another; one for each kind of firmware")
 	f.StringVar(&o.ifname, "interface", "", "network interface to answer on (default: the only one with an address)")
 	o.limits.AddFlags(f)
+	f.StringVar(&o.leases, "dhcp-range", "", "on a network without a DHCP server, hand out these addresses: FIRST-LAST")
 	f.DurationVar(&o.again, "bios-again", 10*time.Minute, "how long a machine with a BIOS is left alone after it was served, so that it goes on to Windows")
 }
 
@@ -55,8 +58,8 @@ func newServeCommand() *cobra.Command {
 		Short: "Start the machines of a network over the network, to heal them",
 		Long: `Serve what "bootmend build pxe" builds, from memory, to the machines of a network: by TFTP and HTTP, and
 by adding the boot program to what the network's own DHCP server answers them. That one stays as it is
-and goes on handing out the addresses; this program has none to give. It serves UEFI (PXE and HTTP boot,
-Secure Boot left on) and BIOS.
+and goes on handing out the addresses. This program serves UEFI (PXE and HTTP boot, Secure Boot left on)
+and BIOS.
 
 Start the machines over the network, mostly with F12: they heal themselves and go on to Windows. A
 machine with a BIOS cannot be told to do that, so it is left alone for --bios-again after it was served.
@@ -69,6 +72,11 @@ through a router. Other machines get no answer, and start as they would without 
 who asks for a file by its name gets it, so that keys are served only in a vault, whose passphrase is asked
 for at each machine.
 
+For a bench or a cable that has no DHCP server, give the interface a fixed address, and --dhcp-range the
+addresses to hand out: for an hour each, with no router and no name server. It looks for another DHCP
+server before it answers, each minute, and whenever the cable was out, and ends where there is one: two of
+them on one network hand out addresses that do not work. A computer that runs already gets an address, too.
+
 With --env winpe, machines start Microsoft's Windows PE, made of what --winpe names, by way of iPXE and
 wimboot. A machine whose own boot program is not iPXE gets the one that --ipxe names for its firmware, or
 is left alone. Each machine is left alone for --bios-again after it was served. Whether Secure Boot can
@@ -80,6 +88,7 @@ Stop it with Ctrl-C.
   sudo bootmend serve --interface eth0 --keys BitLockerKeys.csv --expires 1d
   sudo bootmend serve --mac 52:54:00:12:34:56 --dry-run-media
   sudo bootmend serve --uuid-file floor3.txt --subnet 10.1.0.0/16
+  sudo bootmend serve --interface eth1 --dhcp-range 192.168.77.50-192.168.77.99
   sudo bootmend serve --env winpe --winpe Win11.iso --wimboot wimboot --ipxe ipxe.efi --ipxe undionly.kpxe`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -114,16 +123,25 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 	if err != nil {
 		return err
 	}
+	s := &bootServer{
+		address: address, ifname: ifname, limits: limits,
+		turns: relay.Turns{Pause: opts.again}, lines: lineWriter{w: out},
+	}
+	if opts.leases != "" {
+		if s.bench, err = newBench(opts.leases, ifname, address, limits, &s.lines); err != nil {
+			return err
+		}
+		if err := s.bench.begin(ctx, &s.lines); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
 	source, err := opts.winpe.chosen()
 	if err != nil {
 		return err
 	}
 	defer source.close()
-	opts.windowsPE = source != nil
-	s := &bootServer{
-		address: address, ifname: ifname, limits: limits, windowsPE: source != nil,
-		turns: relay.Turns{Pause: opts.again}, lines: lineWriter{w: out},
-	}
+	s.windowsPE = source != nil
+	opts.windowsPE = s.windowsPE
 	loaders, err := opts.loaders()
 	if err != nil {
 		return err
@@ -248,6 +266,7 @@ type bootServer struct {
 	address   netip.Addr
 	ifname    string
 	limits    *limits
+	bench     *bench // nil beside another DHCP server
 	turns     relay.Turns
 	lines     lineWriter
 	refusals  seldom
@@ -272,10 +291,18 @@ func (s *bootServer) serve(ctx context.Context) error {
 		Handler:           s.limits.handler(s.files.Handler(func(r *http.Request, path string) { s.fetched(r.RemoteAddr, path) })),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 15 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
-	errs := make(chan error, 3)
+	errs := make(chan error, 4)
 	go func() { errs <- s.tftp().Serve(ctx, files) }()
 	go func() { errs <- pages.Serve(web) }()
 	go func() { errs <- explainPort(s.dhcp().Serve(ctx, s.ifname), "DHCP") }()
+	if s.bench != nil {
+		go func() {
+			if err := s.bench.watch(ctx); err != nil {
+				errs <- err
+			}
+		}()
+		s.lines.printf("handing out addresses %s", s.bench.leases.Range)
+	}
 	s.lines.printf("serving machines on %s as %s, %d MiB, media number %s; stop with Ctrl-C", s.ifname, s.address, s.files.Size()>>20, s.files.ID)
 	select {
 	case err = <-errs:
@@ -314,22 +341,24 @@ func (s *bootServer) tftp() *tftp.Server {
 }
 
 func (s *bootServer) dhcp() *relay.Server {
-	return &relay.Server{
+	server := &relay.Server{
 		Address: s.address,
 		Files:   s.programs,
 		IPXE:    s.script,
 		Allow: func(m relay.Machine) bool {
 			switch {
+			case s.bench != nil && m.Arch == "" && s.bench.leases.Knows(m.MAC):
+				return true // started from here, it tells less of itself
 			case !s.limits.machine(m):
 				if s.refusals.now(time.Now()) { // once is enough for a machine that asks again and again
-					s.lines.printf("%s asks (%s): not in the list, left alone, as others may be", m.MAC, m.Arch)
+					s.lines.printf("%s asks (%s): not in the list, left alone, as others may be", m.MAC, cmp.Or(m.Arch, "runs already"))
 				}
 				return false
 			// The agent in Windows PE cannot tell firmware what to start next, no more than that of a BIOS.
 			case (m.Arch == relay.BIOS || s.windowsPE) && s.turns.Had(m.MAC, time.Now()):
 				s.lines.printf("%s asks (%s): was served a short while ago, left alone so that it starts Windows", m.MAC, m.Arch)
 				return false
-			case s.programs[m.Arch] == "" && !m.IPXE:
+			case m.Arch != "" && s.programs[m.Arch] == "" && !m.IPXE:
 				s.lines.printf("%s asks (%s): has no iPXE of its own, left alone; --ipxe gives it one", m.MAC, m.Arch)
 				return false
 			}
@@ -345,6 +374,10 @@ func (s *bootServer) dhcp() *relay.Server {
 			s.lines.printf("%s (%s) starts over the network as %s", m.MAC, m.Arch, address)
 		},
 	}
+	if s.bench != nil {
+		server.Lease = s.bench.answer
+	}
+	return server
 }
 
 // fetched tells of the stages that a person waits for: the first file and the last one.

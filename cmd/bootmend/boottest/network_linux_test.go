@@ -238,6 +238,59 @@ func TestServeOthers(t *testing.T) {
 	}
 }
 
+// TestServeBench heals machines on a network that has no DHCP server but "bootmend serve" itself.
+func TestServeBench(t *testing.T) {
+	for name, firmware := range map[string]Firmware{"secureboot": SecureBoot, "bios": BIOS} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			bootmend, err := program()
+			check(t, err)
+			n := newNetwork(t)
+			disk := newDisk(t, DiskOptions{})
+			server := n.start("boot", "serving machines", bootmend, append([]string{"serve", "--dhcp-range", "10.91.0.60-10.91.0.69", "--uuid", DefaultUUID}, vaultFlags(t, disk)...)...)
+			m := boot(t, Options{Firmware: firmware, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(firmware)})
+			m.healedByVault(disk)
+			m.resume()
+			m.expect(StandIn, patience)
+			for _, want := range []string{"starts over the network as 10.91.0.6", "has loaded its boot program", "starts to heal"} {
+				if !strings.Contains(server.String(), want) {
+					t.Errorf("the server has not said %q", want)
+				}
+			}
+		})
+	}
+}
+
+// TestServeSecond refuses to be a second DHCP server, at the start and when the first one comes later. Before, another
+// program's DHCP client gets an address.
+func TestServeSecond(t *testing.T) {
+	parallel(t)
+	bootmend, err := program()
+	check(t, err)
+	n := newNetwork(t)
+	args := []string{"serve", "--dhcp-range", "10.91.0.60-10.91.0.69"}
+	server := n.start("boot", "serving machines", bootmend, args...)
+	script := private(t, "script", "#!/bin/sh\n[ \"$1\" != bound ] || echo \"got $ip/$mask for $lease s from $serverid, router <$router>\"\n")
+	check(t, os.Chmod(script, 0o755))
+	client := func() string {
+		out, _ := exec.Command("nsenter", append(n.inside("site"), "busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "3", "-T", "2", "-s", script)...).CombinedOutput()
+		return string(out) // what it says counts, not how it ends
+	}
+	if said := client(); !strings.Contains(said, "got 10.91.0.6") || !strings.Contains(said, "/24 for 3600 s from "+bootAddress+", router <>") {
+		t.Errorf("udhcpc said: %s", said)
+	}
+	n.dhcp(someAddresses)
+	for end := time.Now().Add(2 * time.Minute); !strings.Contains(server.String(), "the DHCP server "+siteAddress+" answers on eth0"); time.Sleep(time.Second) {
+		if time.Now().After(end) {
+			t.Fatalf("the server goes on beside another one: %s", server)
+		}
+	}
+	out, err := exec.Command("nsenter", append(n.inside("boot"), append([]string{bootmend}, args...)...)...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "the DHCP server "+siteAddress+" answers on eth0") || !strings.Contains(string(out), "leave --dhcp-range out") {
+		t.Errorf("serve beside another DHCP server: %v: %s", err, out)
+	}
+}
+
 // TestBuildPXE gives the folder out with Debian's own servers, configured with what lies in it.
 func TestBuildPXE(t *testing.T) {
 	for name, test := range map[string]struct {

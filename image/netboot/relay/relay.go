@@ -4,7 +4,7 @@
 // Preboot Execution Environment 2.1, section 2.2). The GRUB that distributions sign looks for its files at the server of
 // the first answer, though, and at nobody else's. So the question of a machine is passed on as a relay agent does (RFC
 // 1542, section 4.1), and what the DHCP server answers comes back with the boot program in it. The address is always
-// the DHCP server's; this program has none to give.
+// the DHCP server's; where a network has none, package lease takes its place.
 //
 // [Server.Serve] is the way in.
 package relay
@@ -56,6 +56,9 @@ type Server struct {
 	IPXE string
 	// Allow decides whether a machine that asks is served; nil serves all.
 	Allow func(m Machine) bool
+	// Lease answers as the network's DHCP server where it has none, nil being no answer. Then nothing is passed on, and
+	// machines that run are answered, too, once Allow has agreed to them with no Arch.
+	Lease func(p *dhcpv4.DHCPv4, now time.Time) *dhcpv4.DHCPv4
 	// AllowAddress decides by the address that a machine is offered; nil serves all. A machine has none when it asks.
 	AllowAddress func(address netip.Addr) bool
 	// Offered is told of each machine that was given an address and a boot program; it may be nil.
@@ -110,43 +113,79 @@ func (s *Server) Serve(ctx context.Context, ifname string) error {
 			time.Sleep(10 * time.Millisecond) // the interface may be gone for a moment
 			continue
 		}
-		packet, port := s.handle(buf[:n], time.Now())
+		packet, to := s.handle(buf[:n], time.Now())
 		if packet == nil {
 			continue
 		}
-		// To all: neither is the DHCP server known, nor has the machine an address yet.
-		_, _ = conn.WriteToUDP(packet, &net.UDPAddr{IP: net.IPv4bcast, Port: port}) // what is lost is asked for again
+		_, _ = conn.WriteToUDP(packet, to) // what is lost is asked for again
 	}
 }
 
-// handle is what is sent on for a packet, and to which port; nil where it is not for this server.
-func (s *Server) handle(packet []byte, now time.Time) ([]byte, int) {
+// toAll is where packets go: neither is the DHCP server known, nor has the machine an address yet.
+func toAll(port int) *net.UDPAddr { return &net.UDPAddr{IP: net.IPv4bcast, Port: port} }
+
+// handle is what is sent on for a packet, and where to; nil where it is not for this server.
+func (s *Server) handle(packet []byte, now time.Time) ([]byte, *net.UDPAddr) {
 	p, err := dhcpv4.FromBytes(packet)
 	if err != nil || len(p.ClientHWAddr) != 6 {
-		return nil, 0 // whatever else is sent to this port
+		return nil, nil // whatever else is sent to this port
+	}
+	if s.Lease != nil {
+		return s.lease(p, now)
 	}
 	key := exchange{[6]byte(p.ClientHWAddr), p.TransactionID}
 	ours := net.IP(s.Address.AsSlice())
 	switch {
 	case p.OpCode == dhcpv4.OpcodeBootRequest && p.GatewayIPAddr.IsUnspecified() && p.HopCount < maxHops:
 		if !s.passOn(p, key, now) {
-			return nil, 0
+			return nil, nil
 		}
 		p.GatewayIPAddr = ours
 		p.HopCount++
-		return p.ToBytes(), portServer
+		return p.ToBytes(), toAll(portServer)
 	case p.OpCode == dhcpv4.OpcodeBootReply && p.GatewayIPAddr.Equal(ours):
 		q, ok := s.answered(p, key)
 		if !ok {
-			return nil, 0
+			return nil, nil
 		}
 		s.complete(p, q)
 		if p.MessageType() == dhcpv4.MessageTypeAck && s.Offered != nil {
 			s.Offered(q.machine, p.YourIPAddr)
 		}
-		return p.ToBytes(), portClient
+		return p.ToBytes(), toAll(portClient)
 	}
-	return nil, 0
+	return nil, nil
+}
+
+// lease answers a packet as the network's only DHCP server.
+func (s *Server) lease(p *dhcpv4.DHCPv4, now time.Time) ([]byte, *net.UDPAddr) {
+	if p.OpCode != dhcpv4.OpcodeBootRequest || !p.GatewayIPAddr.IsUnspecified() {
+		return nil, nil
+	}
+	m := machine(p)
+	starts := strings.HasPrefix(p.ClassIdentifier(), "PXEClient") || strings.HasPrefix(p.ClassIdentifier(), "HTTPClient")
+	if p.MessageType() == dhcpv4.MessageTypeDiscover && (starts && m.Arch == "" || s.Allow != nil && !s.Allow(m) || starts && s.file(m) == "") {
+		return nil, nil // without an address, a machine that cannot be served goes on to its disk sooner
+	}
+	r := s.Lease(p, now)
+	if r == nil {
+		return nil, nil
+	}
+	kind := r.MessageType()
+	if kind != dhcpv4.MessageTypeNak && !s.allows(r.YourIPAddr) {
+		return nil, nil
+	}
+	if starts && s.file(m) != "" {
+		s.complete(r, question{machine: m, number: p.Options.Get(dhcpv4.OptionClientMachineIdentifier)})
+		if kind == dhcpv4.MessageTypeAck && s.Offered != nil {
+			s.Offered(m, r.YourIPAddr)
+		}
+	}
+	// Who asks for more time has an address, and may hear of nothing that is sent to all (RFC 2131, section 4.1).
+	if kind == dhcpv4.MessageTypeAck && p.ClientIPAddr.Equal(r.YourIPAddr) {
+		return r.ToBytes(), &net.UDPAddr{IP: p.ClientIPAddr, Port: portClient}
+	}
+	return r.ToBytes(), toAll(portClient)
 }
 
 // passOn prepares a machine's packet for the DHCP server, if it is to be served.

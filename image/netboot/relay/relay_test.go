@@ -9,6 +9,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
+
+	"github.com/bootmend/bootmend/image/netboot/lease"
 )
 
 var (
@@ -41,8 +43,8 @@ func pass(t *testing.T, s *Server, p *dhcpv4.DHCPv4, port int) *dhcpv4.DHCPv4 {
 	if out == nil {
 		return nil
 	}
-	if to != port {
-		t.Errorf("sent to port %d, want %d", to, port)
+	if to.Port != port {
+		t.Errorf("sent to %v, want port %d", to, port)
 	}
 	q, err := dhcpv4.FromBytes(out)
 	if err != nil {
@@ -227,6 +229,93 @@ func TestMachineUUID(t *testing.T) {
 	}
 }
 
+// newBench is a server on a network without any other.
+func newBench() *Server {
+	s := newServer()
+	leases := &lease.Server{Address: netip.MustParsePrefix("192.0.2.10/24"), Time: time.Hour,
+		Range: lease.Range{First: netip.MustParseAddr("192.0.2.50"), Last: netip.MustParseAddr("192.0.2.59")}}
+	s.Lease = leases.Answer
+	return s
+}
+
+// TestLease starts a machine of each kind where no other DHCP server is, and gives one that runs nothing but an address.
+func TestLease(t *testing.T) {
+	for name, test := range map[string]struct {
+		class string
+		arch  iana.Arch
+		file  string
+	}{
+		"BIOS":      {"PXEClient:Arch:00000:UNDI:002001", iana.INTEL_X86PC, "bios.0"},
+		"UEFI":      {"PXEClient:Arch:00007:UNDI:003001", iana.EFI_X86_64, "bootx64.efi"},
+		"UEFI HTTP": {"HTTPClient:Arch:00016:UNDI:003001", iana.EFI_X86_64_HTTP, "http://192.0.2.10/http-boot.iso"},
+		"running":   {"MSFT 5.0", iana.EFI_X86_64, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newBench()
+			var asked, offered []Machine
+			s.Allow = func(m Machine) bool { asked = append(asked, m); return true }
+			s.Offered = func(m Machine, _ net.IP) { offered = append(offered, m) }
+			question := discover(t, test.class, test.arch)
+			offer := pass(t, s, question, portClient)
+			if offer == nil {
+				t.Fatal("no answer")
+			}
+			request, err := dhcpv4.NewRequestFromOffer(offer, dhcpv4.WithOption(dhcpv4.OptClassIdentifier(test.class)),
+				dhcpv4.WithOption(dhcpv4.OptClientArch(test.arch)), dhcpv4.WithOptionCopied(question, dhcpv4.OptionClientMachineIdentifier))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ack := pass(t, s, request, portClient)
+			for _, p := range []*dhcpv4.DHCPv4{offer, ack} {
+				class, number := test.class[:len(p.ClassIdentifier())], p.Options.Get(dhcpv4.OptionClientMachineIdentifier)
+				if !p.YourIPAddr.Equal(offer.YourIPAddr) || !p.ServerIdentifier().Equal(ours) || p.BootFileName != test.file || p.ClassIdentifier() != class ||
+					(number != nil) != (test.file != "") || p.ServerIPAddr.Equal(ours) != (test.file != "") || p.Router() != nil {
+					t.Errorf("the machine was told\n%s", p.Summary())
+				}
+			}
+			if len(asked) != 1 || (asked[0].Arch == "") != (test.file == "") || len(offered) != len(asked) && test.file != "" {
+				t.Errorf("asked about %v, told of %v", asked, offered)
+			}
+			// It asks for more time from where it is.
+			renew, err := dhcpv4.NewRenewFromAck(ack)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, to := s.handle(renew.ToBytes(), now); out == nil || !to.IP.Equal(offer.YourIPAddr) || to.Port != portClient {
+				t.Errorf("the renewal is answered to %v", to)
+			}
+		})
+	}
+}
+
+// TestLeaseLeftAlone has packets that the only DHCP server of a network does not answer.
+func TestLeaseLeftAlone(t *testing.T) {
+	offer := answer(t, discover(t, "PXEClient", iana.EFI_X86_64), dhcpv4.MessageTypeOffer)
+	for name, p := range map[string]*dhcpv4.DHCPv4{
+		"another processor":                     discover(t, "PXEClient", iana.EFI_ARM64),
+		"another processor over HTTP":           discover(t, "HTTPClient", iana.EFI_ARM64_HTTP),
+		"through a router":                      discover(t, "PXEClient", iana.EFI_X86_64, dhcpv4.WithGatewayIP(net.IPv4(198, 51, 100, 1))),
+		"an offer":                              offer,
+		"an inform":                             discover(t, "PXEClient", iana.EFI_X86_64, dhcpv4.WithMessageType(dhcpv4.MessageTypeInform)),
+		"a request that nothing came before":    discover(t, "PXEClient", iana.EFI_X86_64, dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest)),
+		"BOOTP, which knows no type of message": discover(t, "PXEClient", iana.EFI_X86_64, func(d *dhcpv4.DHCPv4) { d.DeleteOption(dhcpv4.OptionDHCPMessageType) }),
+	} {
+		if out, _ := newBench().handle(p.ToBytes(), now); out != nil {
+			t.Errorf("%s: %x was sent", name, out)
+		}
+	}
+	s := newBench()
+	s.Allow = func(Machine) bool { return false }
+	if out, _ := s.handle(discover(t, "PXEClient", iana.EFI_X86_64).ToBytes(), now); out != nil {
+		t.Error("a machine that is not in the list was served")
+	}
+	s = newBench()
+	s.AllowAddress = func(netip.Addr) bool { return false }
+	if out, _ := s.handle(discover(t, "PXEClient", iana.EFI_X86_64).ToBytes(), now); out != nil {
+		t.Error("an address of another network was offered")
+	}
+}
+
 // TestOtherServer has a machine that takes the DHCP server's own offer: its request is none of ours.
 func TestOtherServer(t *testing.T) {
 	s := newServer()
@@ -275,14 +364,21 @@ func TestTurns(t *testing.T) {
 func FuzzHandle(f *testing.F) {
 	f.Add(discover(f, "PXEClient:Arch:00007", iana.EFI_X86_64).ToBytes())
 	f.Add(discover(f, "HTTPClient:Arch:00016", iana.EFI_X86_64_HTTP).ToBytes())
+	if plain, err := dhcpv4.NewDiscovery(mac); err == nil {
+		f.Add(plain.ToBytes())
+	}
 	f.Fuzz(func(t *testing.T, p []byte) {
-		out, port := newServer().handle(p, now)
-		if out == nil {
-			return
+		if out, to := newServer().handle(p, now); out != nil {
+			q, err := dhcpv4.FromBytes(out)
+			if err != nil || to.Port != portServer || !q.GatewayIPAddr.Equal(ours) {
+				t.Errorf("%x became %x to %v, %v", p, out, to, err)
+			}
 		}
-		q, err := dhcpv4.FromBytes(out)
-		if err != nil || port != portServer || !q.GatewayIPAddr.Equal(ours) {
-			t.Errorf("%x became %x to port %d, %v", p, out, port, err)
+		if out, to := newBench().handle(p, now); out != nil {
+			q, err := dhcpv4.FromBytes(out)
+			if err != nil || to.Port != portClient || q.OpCode != dhcpv4.OpcodeBootReply || !q.ServerIdentifier().Equal(ours) {
+				t.Errorf("%x was answered with %x to %v, %v", p, out, to, err)
+			}
 		}
 	})
 }
