@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"debug/pe"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -34,6 +36,8 @@ type serveOptions struct {
 	ifname  string
 	limits  limitOptions
 	leases  string
+	cert    string
+	certKey string
 	again   time.Duration
 }
 
@@ -48,6 +52,8 @@ func (o *serveOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.ifname, "interface", "", "network interface to answer on (default: the only one with an address)")
 	o.limits.AddFlags(f)
 	f.StringVar(&o.leases, "dhcp-range", "", "on a network without a DHCP server, hand out these addresses: FIRST-LAST")
+	f.StringVar(&o.cert, "tls-cert", "", "certificate for UEFI HTTP boot by HTTPS, of an authority that the machines' firmware knows (PEM)")
+	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
 	f.DurationVar(&o.again, "bios-again", 10*time.Minute, "how long a machine with a BIOS is left alone after it was served, so that it goes on to Windows")
 }
 
@@ -77,6 +83,13 @@ addresses to hand out: for an hour each, with no router and no name server. It l
 server before it answers, each minute, and whenever the cable was out, and ends where there is one: two of
 them on one network hand out addresses that do not work. A computer that runs already gets an address, too.
 
+Boot files go by TFTP and HTTP, which anybody on the network can change on their way. With Secure Boot, the
+firmware and GRUB check that shim, GRUB and the kernel are the distribution's; nobody checks the initramfs
+with the agent, its configuration and GRUB's, and with a BIOS nothing at all. So serve on a network that
+you trust. UEFI HTTP boot alone can do better: with --tls-cert and --tls-key it gets everything by HTTPS, from
+TCP port 443, if the authority of the certificate is enrolled in the machines' firmware. The certificate
+must have this computer's address in it, or a name that the machines can resolve, and best a key of RSA.
+
 With --env winpe, machines start Microsoft's Windows PE, made of what --winpe names, by way of iPXE and
 wimboot. A machine whose own boot program is not iPXE gets the one that --ipxe names for its firmware, or
 is left alone. Each machine is left alone for --bios-again after it was served. Whether Secure Boot can
@@ -104,8 +117,13 @@ Stop it with Ctrl-C.
 			switch windowsPE := opts.winpe.env == winpeEnv; {
 			case windowsPE && opts.wimboot == "":
 				return usagef("serve: --env winpe needs --wimboot FILE: the loader of ipxe.org/wimboot, which may not come with bootmend")
+			case windowsPE && opts.cert != "":
+				return usagef("serve: --tls-cert is for the disc of UEFI HTTP boot, which Windows PE does not start from: leave it out")
 			case !windowsPE && (opts.wimboot != "" || opts.ipxe != nil):
 				return usagef("serve: --wimboot and --ipxe are for Windows PE: add --env winpe")
+			}
+			if (opts.cert == "") != (opts.certKey == "") {
+				return usagef("serve: --tls-cert and --tls-key belong together")
 			}
 			return runServe(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts)
 		},
@@ -123,8 +141,12 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 	if err != nil {
 		return err
 	}
+	certificate, name, err := opts.certificate(address)
+	if err != nil {
+		return err
+	}
 	s := &bootServer{
-		address: address, ifname: ifname, limits: limits,
+		address: address, ifname: ifname, limits: limits, certificate: certificate,
 		turns: relay.Turns{Pause: opts.again}, lines: lineWriter{w: out},
 	}
 	if opts.leases != "" {
@@ -175,6 +197,9 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 		relay.UEFI:     strings.TrimPrefix(media.PathNetShim, "/"),
 		relay.UEFIHTTP: "http://" + address.String() + media.PathNetDisc,
 	}
+	if certificate != nil {
+		s.programs[relay.UEFIHTTP] = "https://" + name + media.PathNetDisc
+	}
 	return s.serve(ctx)
 }
 
@@ -223,6 +248,54 @@ func (o *serveOptions) loaders() (map[string][]byte, error) {
 	return files, nil
 }
 
+// certificate is --tls-cert, and the name or address in it by which machines reach this computer.
+func (o *serveOptions) certificate(address netip.Addr) (*tls.Certificate, string, error) {
+	if o.cert == "" {
+		return nil, "", nil
+	}
+	certificate, err := tls.LoadX509KeyPair(o.cert, o.certKey)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", o.cert, err)
+	}
+	leaf := certificate.Leaf
+	if now := time.Now(); now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return nil, "", withHint(fmt.Errorf("%s: is valid from %s to %s only", o.cert, leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly)), "firmware would refuse it")
+	}
+	if leaf.VerifyHostname(address.String()) == nil {
+		return &certificate, address.String(), nil
+	}
+	for _, name := range leaf.DNSNames {
+		if !strings.Contains(name, "*") {
+			return &certificate, name, nil
+		}
+	}
+	return nil, "", withHint(fmt.Errorf("%s: is for neither %s nor a name", o.cert, address), "firmware would refuse it: have one made for this address")
+}
+
+// firmwareTLS is for what OVMF of 2022 has: TLS 1.2 with keys of RSA and no elliptic curves. Without these the traffic can
+// be read later by who gets the key, but not changed, and the boot files are no secret.
+func firmwareTLS(certificate tls.Certificate) *tls.Config {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
+	for _, suite := range tls.CipherSuites() {
+		config.CipherSuites = append(config.CipherSuites, suite.ID)
+	}
+	config.CipherSuites = append(config.CipherSuites, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_GCM_SHA256)
+	return config
+}
+
+// refusedTLS shows why firmware did not load anything, once a minute.
+type refusedTLS struct {
+	lines *lineWriter
+	seldom
+}
+
+func (r *refusedTLS) Write(p []byte) (int, error) {
+	if r.now(time.Now()) {
+		r.lines.printf("%s", bytes.TrimSpace(p))
+	}
+	return len(p), nil
+}
+
 // serverAddress is the IPv4 address of an interface, or of the only one that has any.
 func serverAddress(want string) (netip.Addr, string, error) {
 	list, err := net.Interfaces()
@@ -267,9 +340,11 @@ type bootServer struct {
 	ifname    string
 	limits    *limits
 	bench     *bench // nil beside another DHCP server
-	turns     relay.Turns
-	lines     lineWriter
-	refusals  seldom
+	// certificate is that of HTTPS, which is not served without.
+	certificate *tls.Certificate
+	turns       relay.Turns
+	lines       lineWriter
+	refusals    seldom
 }
 
 // serve runs until ctx ends, or one of the servers cannot go on.
@@ -291,7 +366,17 @@ func (s *bootServer) serve(ctx context.Context) error {
 		Handler:           s.limits.handler(s.files.Handler(func(r *http.Request, path string) { s.fetched(r.RemoteAddr, path) })),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, WriteTimeout: 15 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
+	if s.certificate != nil {
+		secure, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: ip, Port: 443})
+		if err != nil {
+			return explainPort(err, "HTTPS")
+		}
+		defer func() { _ = secure.Close() }()
+		pages.TLSConfig = firmwareTLS(*s.certificate)
+		pages.ErrorLog = log.New(&refusedTLS{lines: &s.lines}, "", 0)
+		go func() { errs <- pages.ServeTLS(secure, "", "") }()
+	}
 	go func() { errs <- s.tftp().Serve(ctx, files) }()
 	go func() { errs <- pages.Serve(web) }()
 	go func() { errs <- explainPort(s.dhcp().Serve(ctx, s.ifname), "DHCP") }()

@@ -4,7 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/binary"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -238,6 +245,40 @@ func TestServeOthers(t *testing.T) {
 	}
 }
 
+// TestServeHTTPS starts a machine whose firmware has the certificate enrolled, and leaves nothing of the boot files to HTTP
+// or TFTP.
+func TestServeHTTPS(t *testing.T) {
+	parallel(t)
+	bootmend, err := program()
+	check(t, err)
+	key, err := rsa.GenerateKey(rand.Reader, 2048) // this OVMF knows no other
+	check(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "boot"}, NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.ParseIP(bootAddress)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	check(t, err)
+	private8, err := x509.MarshalPKCS8PrivateKey(key)
+	check(t, err)
+	cert := private(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	certKey := private(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private8})))
+	// EFI_SIGNATURE_LIST of one EFI_CERT_X509_GUID (UEFI 2.10, section 32.4.1), which OVMF enrolls.
+	list := []byte{0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72}
+	for _, size := range []int{28 + 16 + len(der), 0, 16 + len(der)} {
+		list = binary.LittleEndian.AppendUint32(list, uint32(size))
+	}
+	list = append(append(list, make([]byte, 16)...), der...)
+	n := newNetwork(t)
+	disk := newDisk(t, DiskOptions{})
+	server := n.start("boot", "serving machines", bootmend, append([]string{"serve", "--dhcp-range", "10.91.0.60-10.91.0.69", "--tls-cert", cert, "--tls-key", certKey}, vaultFlags(t, disk)...)...)
+	m := boot(t, Options{Firmware: SecureBoot, Disks: []Disk{{Path: disk.Path, Bus: AHCI}},
+		Extra: append(append(n.card(SecureBoot), httpOnly...), "-fw_cfg", "name=etc/edk2/https/cacerts,file="+private(t, "cacerts", string(list)))})
+	m.expect("URI: https://"+bootAddress+"/http-boot.iso", patience)
+	m.healedByVault(disk)
+	if !strings.Contains(server.String(), "starts to heal") || strings.Contains(server.String(), "has loaded its boot program") {
+		t.Error("the machine did not get all of it as one file")
+	}
+}
+
 // TestServeBench heals machines on a network that has no DHCP server but "bootmend serve" itself.
 func TestServeBench(t *testing.T) {
 	for name, firmware := range map[string]Firmware{"secureboot": SecureBoot, "bios": BIOS} {
@@ -261,6 +302,41 @@ func TestServeBench(t *testing.T) {
 	}
 }
 
+// client asks for an address as busybox does, so many times with a second in between, and returns what it says.
+func (n *network) client(times int) string {
+	n.t.Helper()
+	script := private(n.t, "script", "#!/bin/sh\n[ \"$1\" != bound ] || echo \"got $ip/$mask for $lease s from $serverid, router <$router>\"\n")
+	check(n.t, os.Chmod(script, 0o755))
+	out, _ := exec.Command("nsenter", append(n.inside("site"), "busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", fmt.Sprint(times), "-T", "1", "-s", script)...).CombinedOutput()
+	return string(out) // what it says counts, not how it ends
+}
+
+// TestServeCable answers nobody from the time that the cable is out until it is known what the next one leads to.
+func TestServeCable(t *testing.T) {
+	parallel(t)
+	bootmend, err := program()
+	check(t, err)
+	n := newNetwork(t)
+	n.ip("link", "set", n.name+"b", "down")
+	server := n.start("boot", "serving machines", bootmend, "serve", "--dhcp-range", "10.91.0.60-10.91.0.69")
+	if !strings.Contains(server.String(), "eth0 has no link yet") {
+		t.Error("the server does not say that there is no link")
+	}
+	n.ip("link", "set", n.name+"b", "up")
+	if said := n.client(30); !strings.Contains(said, "got 10.91.0.6") {
+		t.Errorf("with the cable, udhcpc said: %s", said)
+	}
+	n.ip("link", "set", n.name+"b", "down")
+	time.Sleep(2 * time.Second)
+	n.ip("link", "set", n.name+"b", "up")
+	if said := n.client(1); strings.Contains(said, "got") {
+		t.Errorf("with another cable, udhcpc said at once: %s", said)
+	}
+	if said := n.client(30); !strings.Contains(said, "got 10.91.0.6") {
+		t.Errorf("with another cable, udhcpc said: %s", said)
+	}
+}
+
 // TestServeSecond refuses to be a second DHCP server, at the start and when the first one comes later. Before, another
 // program's DHCP client gets an address.
 func TestServeSecond(t *testing.T) {
@@ -270,13 +346,7 @@ func TestServeSecond(t *testing.T) {
 	n := newNetwork(t)
 	args := []string{"serve", "--dhcp-range", "10.91.0.60-10.91.0.69"}
 	server := n.start("boot", "serving machines", bootmend, args...)
-	script := private(t, "script", "#!/bin/sh\n[ \"$1\" != bound ] || echo \"got $ip/$mask for $lease s from $serverid, router <$router>\"\n")
-	check(t, os.Chmod(script, 0o755))
-	client := func() string {
-		out, _ := exec.Command("nsenter", append(n.inside("site"), "busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-t", "3", "-T", "2", "-s", script)...).CombinedOutput()
-		return string(out) // what it says counts, not how it ends
-	}
-	if said := client(); !strings.Contains(said, "got 10.91.0.6") || !strings.Contains(said, "/24 for 3600 s from "+bootAddress+", router <>") {
+	if said := n.client(3); !strings.Contains(said, "got 10.91.0.6") || !strings.Contains(said, "/24 for 3600 s from "+bootAddress+", router <>") {
 		t.Errorf("udhcpc said: %s", said)
 	}
 	n.dhcp(someAddresses)
