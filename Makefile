@@ -20,7 +20,7 @@ TARGETS       := linux/amd64 linux/arm64 windows/amd64 darwin/arm64
 # What the tests check our output with, and what the benchmarks measure it against.
 TEST_PACKAGES := qemu-system-x86 ovmf dislocker cryptsetup-bin ntfs-3g xorriso mtools dosfstools gdisk fdisk busybox-static time xz-utils zstd bmap-tools tmux e2fsprogs gcc libc6-dev libhivex-bin libwin-hivex-perl age \
   wimtools p7zip-full slapd krb5-kdc krb5-admin-server krb5-user libsasl2-modules-gssapi-mit zbar-tools wine64 gcc-mingw-w64-x86-64-win32 exfatprogs librsvg2-bin minisign \
-  dnsmasq-base nginx-light ipxe-qemu isc-dhcp-server kea-dhcp4-server tftp-hpa curl iproute2 genisoimage udftools postgresql
+  dnsmasq-base nginx-light ipxe-qemu isc-dhcp-server kea-dhcp4-server tftp-hpa curl iproute2 genisoimage udftools postgresql chromium
 
 .PHONY: all
 all: dist/bootmend ## build dist/bootmend with its boot bundle (the default)

@@ -3,6 +3,8 @@ package boottest
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"net/url"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bootmend/bootmend/cmd/bootmend/control/browsertest"
 	"github.com/bootmend/bootmend/remediate"
 )
 
@@ -137,7 +140,7 @@ func TestControlNetboot(t *testing.T) {
 	server.heals(m, disk)
 }
 
-// TestControlTyped has the key typed at the page, and the server killed and started again in the middle.
+// TestControlTyped has the key typed at the page, in a browser, and the server killed and started again in the middle.
 func TestControlTyped(t *testing.T) {
 	parallel(t)
 	n := newNetwork(t)
@@ -152,8 +155,15 @@ func TestControlTyped(t *testing.T) {
 	bootmend, err := program()
 	check(t, err)
 	second.said = n.start("boot", "Token to sign in:", bootmend, "control", "--state", first.state)
-	second.click("/key", url.Values{"id": {disk.KeyID}, "key": {disk.Password}})
+	b := second.browser()
+	b.Until(`document.querySelector('form.key input[name="id"]')?.value.toUpperCase() === "` + strings.ToUpper(disk.KeyID) + `"`)
+	b.Type(`form.key input[name="key"]`, disk.Password)
+	b.Click("form.key button")
 	second.heals(m, disk)
+	b.See("healed")
+	if leak := LeakedKey(disk.Password, []byte(b.Source())); leak != "" {
+		t.Errorf("the page has %s of the recovery password", leak)
+	}
 }
 
 // TestControlPaused leaves a machine as it is while the server says so, also when a person at the machine tries again, and
@@ -210,14 +220,36 @@ func TestControlGone(t *testing.T) {
 	examine(t, disk, true)
 }
 
-// click does what a signed-in person does on the page, for the machine that waits as soon as one does. A form of nil is a
-// button that is no machine's.
-func (c *control) click(path string, form url.Values) {
+// token is what the server has told at its start.
+func (c *control) token() string {
 	c.t.Helper()
 	token := regexp.MustCompile(`Token to sign in: +(\S+)`).FindStringSubmatch(c.said.String())
 	if token == nil {
 		c.t.Fatal("no token on the terminal")
 	}
+	return token[1]
+}
+
+// browser is one on the server's own computer that is signed in.
+func (c *control) browser() *browsertest.Browser {
+	c.t.Helper()
+	data, err := os.ReadFile(filepath.Join(c.state, "certificate.pem"))
+	check(c.t, err)
+	block, _ := pem.Decode(data)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	check(c.t, err)
+	b := browsertest.Start(c.t, certificate, append([]string{"nsenter"}, c.n.inside("boot")...)...)
+	b.Open("https://" + bootAddress + ":8443/")
+	b.Type("#token", c.token())
+	b.Click("form.sign-in button")
+	b.See("Sign out")
+	return b
+}
+
+// click does what a signed-in person does on the page, for the machine that waits as soon as one does. A form of nil is a
+// button that is no machine's.
+func (c *control) click(path string, form url.Values) {
+	c.t.Helper()
 	jar := filepath.Join(c.t.TempDir(), "cookies")
 	curl := func(path string, form url.Values) string {
 		c.t.Helper()
@@ -230,7 +262,7 @@ func (c *control) click(path string, form url.Values) {
 		check(c.t, err)
 		return string(out)
 	}
-	curl("/sign-in", url.Values{"token": {token[1]}})
+	curl("/sign-in", url.Values{"token": {c.token()}})
 	if form == nil {
 		curl(path, url.Values{})
 		return
