@@ -85,6 +85,9 @@ func (t *Tx) eachMachine(fn func(Machine), query string, args ...any) error {
 			return err
 		}
 		m.Seen, m.Since = fromMicro(seen), fromMicro(since)
+		if since == 0 { // put there by a server of an earlier version that shares the database
+			m.Since = m.Seen
+		}
 		fn(m)
 		return nil
 	}, query, args...)

@@ -25,6 +25,40 @@ func openFile(t *testing.T, path string) *DB {
 	return db
 }
 
+// TestMigrate brings a database of an earlier version up to date, with what is in it.
+func TestMigrate(t *testing.T) {
+	all := migrations
+	defer func() { migrations = all }()
+	path := filepath.Join(t.TempDir(), "x.db")
+	migrations = all[:1]
+	old := openFile(t, path)
+	if err := old.Do(ctx, func(tx *Tx) error {
+		_, err := tx.exec(`INSERT INTO machines (id, run, serial, uuid, model, computer_name, address, server, version, decision, ring, step, outcome, message,
+			seen, failed_in, waiting, space) VALUES ('SN1', 'r1', '', '', '', '', '', '', '', '', '', 'heal', '', '', 5000000, 0, FALSE, 0)`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	migrations = all
+	db := openFile(t, path)
+	if err := db.View(ctx, func(tx *Tx) error {
+		list, err := tx.Machines(Healing, 0, 10)
+		if want := time.Unix(5, 0).UTC(); err != nil || len(list) != 1 || list[0].Since != want || list[0].Seen != want {
+			t.Errorf("%+v, %v", list, err)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	migrations = all[:1]
+	if _, err := OpenFile(ctx, path); err == nil || !strings.Contains(err.Error(), "newer bootmend") {
+		t.Errorf("an older program: %v", err)
+	}
+}
+
 // TestFile is what both databases do, with SQLite. Names that mean something in the address of a file must not.
 func TestFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a?b%41 #c", "x")
