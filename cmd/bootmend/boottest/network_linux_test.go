@@ -302,6 +302,20 @@ func TestServeBench(t *testing.T) {
 	}
 }
 
+// TestServeBenchControl has the agent get an address there as well, for the way to the key server. It tells no UUID.
+func TestServeBenchControl(t *testing.T) {
+	parallel(t)
+	bootmend, err := program()
+	check(t, err)
+	n := newNetwork(t)
+	disk := newDisk(t, DiskOptions{})
+	server := n.control(keyList(disk))
+	n.start("boot", "serving machines", bootmend, "serve", "--dhcp-range", "10.91.0.60-10.91.0.69", "--uuid", DefaultUUID, "--countdown", "0s", "--control", server.serverFile())
+	m := boot(t, Options{Firmware: SecureBoot, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(SecureBoot)})
+	m.expect("Server https://10.91.0.2:8443, reached as eth0, 10.91.0.6", patience)
+	server.heals(m, disk)
+}
+
 // client asks for an address as busybox does, so many times with a second in between, and returns what it says.
 func (n *network) client(times int) string {
 	n.t.Helper()
