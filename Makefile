@@ -10,7 +10,7 @@ export CGO_ENABLED := 0
 GOFLAGS_BUILD := -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 EMBEDDED      := assets/embedded
 BUNDLE_FILE   := $(EMBEDDED)/bundle.zip
-AGENT_FILE    := $(EMBEDDED)/mend-linux-amd64.cpio.lz4
+AGENT_FILE    := $(EMBEDDED)/mend-linux-amd64.cpio.zst
 WINDOWS_AGENT := $(EMBEDDED)/mend-windows-amd64.exe.zst
 LICENCES      := $(EMBEDDED)/licences.txt
 GO_FILES      := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null) go.mod

@@ -45,7 +45,7 @@ var embedded embed.FS
 
 const (
 	bundleFile = "embedded/bundle.zip"
-	mendFile   = "embedded/mend-linux-amd64.cpio.lz4"
+	mendFile   = "embedded/mend-linux-amd64.cpio.zst"
 	mendExe    = "embedded/mend-windows-amd64.exe.zst"
 	licences   = "embedded/licences.txt"
 )

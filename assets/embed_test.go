@@ -181,13 +181,13 @@ func TestOpenCopiesNothing(t *testing.T) {
 	}
 }
 
-// TestMend opens both agents: a frame of LZ4 (lz4_Frame_format.md, "Legacy frame"), and a program of Windows, which is unpacked on the way.
+// TestMend opens both agents: a frame of zstd (RFC 8878, 3.1.1), and a program of Windows, which is unpacked on the way.
 func TestMend(t *testing.T) {
 	for name, test := range map[string]struct {
 		open  func() (int64, func() (io.ReadCloser, error), error)
 		magic string
 	}{
-		"linux":   {Mend, "\x02\x21\x4C\x18"},
+		"linux":   {Mend, "\x28\xB5\x2F\xFD"},
 		"windows": {MendExe, "MZ"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -148,7 +148,7 @@ func (in *inputs) close() {
 
 func runAgent(args []string) error {
 	flags := flag.NewFlagSet("agent", flag.ContinueOnError)
-	out := flags.String("o", "assets/embedded/mend-linux-amd64.cpio.lz4", "write the segment to `FILE`")
+	out := flags.String("o", "assets/embedded/mend-linux-amd64.cpio.zst", "write the segment to `FILE`")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -253,14 +253,14 @@ func TestCommands(t *testing.T) {
 		t.Errorf("check -h: %v", err)
 	}
 
-	program, segment := filepath.Join(dir, "mend"), filepath.Join(dir, "new", "mend.cpio.lz4")
+	program, segment := filepath.Join(dir, "mend"), filepath.Join(dir, "new", "mend.cpio.zst")
 	if err := os.WriteFile(program, []byte("\x7fELF and so on"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := run(ctx, []string{"agent", "-o", segment, program}); err != nil {
 		t.Fatal(err)
 	}
-	if data, err := os.ReadFile(segment); err != nil || !bytes.HasPrefix(data, []byte{0x02, 0x21, 0x4C, 0x18}) {
+	if data, err := os.ReadFile(segment); err != nil || !bytes.HasPrefix(data, []byte{0x28, 0xB5, 0x2F, 0xFD}) {
 		t.Errorf("segment: %v", err)
 	}
 

@@ -6,16 +6,16 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/pierrec/lz4/v4"
+	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
 // Agent returns the archive with the agent as /init, the mount points and device nodes that it needs
-// before it has mounted anything, and the extra files, compressed with LZ4. Nothing may follow it.
+// before it has mounted anything, and the extra files, compressed with zstd.
 //
-// Compressed, because every byte is read by firmware; with LZ4, because the kernel unpacks it before anything else
-// can happen: for a program of 10 MB it takes half a second less than zstd in QEMU's emulation, from power-on, though
-// there is a megabyte more to read.
+// Compressed, because it costs nothing worth having: what the kernel spends on it, firmware spends otherwise on reading
+// more from the media. Packed with LZ4 a program of 11 MB made a start in QEMU's emulation no shorter (11.6 to 11.9 s from
+// power-on to the restart, against 11.5 to 11.7 with zstd), and the media 1.7 MiB larger.
 func Agent(agent []byte, extra ...File) ([]byte, error) {
 	if !bytes.HasPrefix(agent, []byte(elf.ELFMAG)) {
 		return nil, errors.New("initramfs: the agent is not an ELF program: build it with GOOS=linux GOARCH=amd64")
@@ -38,27 +38,18 @@ func Agent(agent []byte, extra ...File) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	segment, err := compressLZ4(plain)
+	enc, err := newEncoder(1)
 	if err != nil {
 		return nil, fmt.Errorf("initramfs: compress the agent: %w", err)
 	}
-	return segment, nil
+	return enc.EncodeAll(plain, nil), enc.Close()
 }
 
-// compressLZ4 makes the one LZ4 format that the kernel reads: the legacy frame (lz4_Frame_format.md, "Legacy frame"), which
-// has no end mark. The kernel takes four zero bytes for one (lib/decompress_unlz4.c).
-func compressLZ4(plain []byte) ([]byte, error) {
-	var out bytes.Buffer
-	w := lz4.NewWriter(&out)
-	if err := w.Apply(lz4.LegacyOption(true), lz4.CompressionLevelOption(lz4.Level9), lz4.ConcurrencyOption(1)); err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(plain); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	out.Write(make([]byte, 4))
-	return out.Bytes(), nil
+// newEncoder makes zstd frames (RFC 8878) with EncodeAll, several at once. The kernel's decoder takes
+// windows of up to 128 MiB (lib/decompress_unzstd.c); 8 MiB is what every decoder must take.
+func newEncoder(atOnce int) (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+		zstd.WithEncoderConcurrency(atOnce),
+		zstd.WithWindowSize(8<<20))
 }

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/bootmend/bootmend/image/initramfs/modtable"
-	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
@@ -132,13 +131,4 @@ func compressAll(modules []*Module) ([][]byte, error) {
 	}
 	wg.Wait()
 	return packed, enc.Close()
-}
-
-// newEncoder makes zstd frames (RFC 8878) with EncodeAll, several at once. 8 MiB of window is what
-// every decoder must take.
-func newEncoder(atOnce int) (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil,
-		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-		zstd.WithEncoderConcurrency(atOnce),
-		zstd.WithWindowSize(8<<20))
 }
