@@ -61,6 +61,9 @@ func TestShared(t *testing.T) {
 	if v := a.shows(); v.Totals.Healed != 1 || len(v.Machines) != 1 || v.Machines[0].Server != "" {
 		t.Errorf("A does not know what was reported at B: %+v", v)
 	}
+	if d, err := a.Detail(ctx, run.Name()); err != nil || d.Decision != string(fleet.Heal) || len(d.Log) == 0 {
+		t.Errorf("A shows of the machine %+v, %v", d, err)
+	}
 
 	// A pauses: B stops at once, in the middle of a run, too.
 	other, otherRun := b.machine("PF2Y")

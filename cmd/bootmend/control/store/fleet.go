@@ -24,7 +24,7 @@ func (t *Tx) Fleet() (f Fleet, err error) { return t.fleet(selectFleet) }
 
 // LockFleet reads it and keeps every other server from changing it until the end of the transaction. Who locks a machine,
 // too, locks that first.
-func (t *Tx) LockFleet() (f Fleet, err error) { return t.fleet(selectFleet + " FOR UPDATE") }
+func (t *Tx) LockFleet() (f Fleet, err error) { return t.fleet(selectFleet + forUpdate) }
 
 func (t *Tx) fleet(query string) (f Fleet, err error) {
 	_, err = t.one([]any{&f.Halted, &f.Open, &f.Rings, &f.HaltAfter, &f.Epoch}, query)
@@ -61,14 +61,15 @@ type Machine struct {
 
 const machineColumns = "id, run, serial, uuid, model, computer_name, address, server, version, decision, ring, step, outcome, message, seen, failed_in, waiting, space, since"
 
-// MachineOfRun is the machine whose last run that is, and keeps others from changing it; nil is none.
+// MachineOfRun is the machine whose last run that is, and in a transaction that may write keeps others from changing it;
+// nil is none.
 func (t *Tx) MachineOfRun(run string) (*Machine, error) {
-	return t.machine("SELECT "+machineColumns+" FROM machines WHERE run = ?1 FOR UPDATE", run)
+	return t.machine("SELECT "+machineColumns+" FROM machines WHERE run = ?1"+forUpdate, run)
 }
 
 // Machine is the one that is known by id, in the same way.
 func (t *Tx) Machine(id string) (*Machine, error) {
-	return t.machine("SELECT "+machineColumns+" FROM machines WHERE id = ?1 FOR UPDATE", id)
+	return t.machine("SELECT "+machineColumns+" FROM machines WHERE id = ?1"+forUpdate, id)
 }
 
 func (t *Tx) machine(query, name string) (m *Machine, err error) {

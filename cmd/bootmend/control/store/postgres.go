@@ -40,7 +40,7 @@ func OpenURL(ctx context.Context, address Address) (*DB, error) {
 		config.ConnectTimeout = 5 * time.Second
 	}
 	db := &DB{Shared: true, scrub: strings.NewReplacer(), dialect: dialect{
-		mark: "$", lock: " FOR UPDATE",
+		mark: "$", lock: forUpdate,
 		schema: strings.NewReplacer("{id}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "{bytes}", "BYTEA"),
 		begin:  "SELECT pg_advisory_xact_lock(291)",
 	}}
@@ -109,7 +109,7 @@ func (db *DB) once(ctx context.Context, fn func(*Tx) error) error {
 	if err != nil {
 		return db.failed(err)
 	}
-	if err := fn(&Tx{ctx, tx, db}); err != nil {
+	if err := fn(&Tx{ctx: ctx, on: tx, db: db}); err != nil {
 		_ = tx.Rollback() // it was not to be kept
 		return err
 	}

@@ -166,7 +166,7 @@ func (w *writer) commit(batch []*job) error {
 		if _, err := w.ExecContext(ctx, "SAVEPOINT job"); err != nil {
 			return err
 		}
-		if j.err = j.fn(&Tx{ctx, w, w.db}); j.err != nil {
+		if j.err = j.fn(&Tx{ctx: ctx, on: w, db: w.db}); j.err != nil {
 			if _, err := w.ExecContext(ctx, "ROLLBACK TO job"); err != nil {
 				return errors.Join(j.err, err)
 			}

@@ -49,9 +49,10 @@ type session interface {
 
 // Tx is a transaction. It is of one goroutine.
 type Tx struct {
-	ctx context.Context
-	on  session
-	db  *DB
+	ctx   context.Context
+	on    session
+	db    *DB
+	reads bool // and locks nothing, which PostgreSQL would refuse
 }
 
 // Do runs fn in a transaction that may write. fn may be run again, where servers were in each other's way, and on another
@@ -70,7 +71,7 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 		return db.failed(err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	return fn(&Tx{ctx, tx, db})
+	return fn(&Tx{ctx: ctx, on: tx, db: db, reads: true})
 }
 
 // Close ends it. What is being done is finished first.
@@ -93,12 +94,15 @@ func (db *DB) failed(err error) error {
 	return fmt.Errorf("%w: %w", ErrDatabase, err)
 }
 
+// forUpdate is behind a query whose rows nobody else is to change until the end of the transaction.
+const forUpdate = " FOR UPDATE"
+
 // query is the text of a query in the dialect. Parameters are written ?1, ?2.
 func (db *DB) query(text string) string {
 	if known, ok := db.queries.Load(text); ok {
 		return known.(string)
 	}
-	translated := strings.ReplaceAll(strings.ReplaceAll(text, "?", db.dialect.mark), " FOR UPDATE", db.dialect.lock)
+	translated := strings.ReplaceAll(strings.ReplaceAll(text, "?", db.dialect.mark), forUpdate, db.dialect.lock)
 	db.queries.Store(text, translated)
 	return translated
 }
@@ -118,6 +122,9 @@ func (t *Tx) exec(text string, args ...any) (int64, error) {
 
 // each calls fn for each row.
 func (t *Tx) each(fn func(scan func(dest ...any) error) error, text string, args ...any) error {
+	if t.reads {
+		text = strings.TrimSuffix(text, forUpdate)
+	}
 	rows, err := t.on.QueryContext(t.ctx, t.db.query(text), args...)
 	if err != nil {
 		return t.db.failed(err)
