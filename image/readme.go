@@ -103,6 +103,11 @@ const readmeEnd = `Media number: @ID@
 Licences of the programs on it: bootmend/NOTICE, bootmend/LICENCES
 `
 
+// readmeEndPE is the same where nothing of the boot bundle is.
+const readmeEndPE = `Media number: @ID@
+Licences of bootmend: bootmend/LICENCES
+`
+
 // readme is for the person who finds the medium; lines end as Windows' own do.
 func readme(t *Tree, k kind) []byte {
 	text := readmeText + readmeNoKeys
@@ -126,15 +131,15 @@ func readme(t *Tree, k kind) []byte {
 		medium := "stick, with UEFI or a BIOS"
 		if t.UEFIOnly {
 			medium = "stick, with UEFI"
-			end, _, _ = strings.Cut(end, "Licences")
+			end = readmeEndPE
 		}
 		text = strings.Replace(text, readmeText, strings.ReplaceAll(readmeWindowsPE, "@MEDIUM@", medium), 1) + readmeWindowsPEStick
 	case windowsPEDisc:
 		text = strings.Replace(text, readmeText, strings.ReplaceAll(readmeWindowsPE, "@MEDIUM@", "disc"), 1) + readmeWindowsPEDisc
-		end, _, _ = strings.Cut(end, "Licences")
+		end = readmeEndPE
 	case windowsPENetwork:
 		text = readmeWindowsPENetwork
-		end, _, _ = strings.Cut(end, "Licences")
+		end = readmeEndPE
 	}
 	text += strings.ReplaceAll(end, "@ID@", t.ID)
 	return []byte(strings.ReplaceAll(text, "\n", "\r\n"))

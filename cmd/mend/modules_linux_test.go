@@ -1,13 +1,10 @@
 package main
 
 import (
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/bootmend/bootmend/image/initramfs/modtable"
 )
 
 func TestLeadsToDisk(t *testing.T) {
@@ -35,43 +32,53 @@ func TestLeadsToDisk(t *testing.T) {
 	}
 }
 
-// TestLoadsOvertake gives work to one processor: what leads to disks goes first, and a driver that does not come back
-// keeps nothing waiting for long.
-func TestLoadsOvertake(t *testing.T) {
+// queue is a set of loads that nobody works on yet.
+func queue() *drivers {
 	d := noDrivers()
-	d.table, d.loads, d.waiting = &modtable.Table{}, map[string]func() error{}, sync.NewCond(&d.mu)
-	var mu sync.Mutex
+	d.waiting = sync.NewCond(&d.mu)
+	return d
+}
+
+// TestLoadsOvertake: what leads to disks goes first.
+func TestLoadsOvertake(t *testing.T) {
+	d := queue()
 	var order []string
-	var ended sync.WaitGroup
-	add := func(urgent bool, name string) {
-		ended.Add(1)
-		d.background(urgent, func() {
-			mu.Lock()
-			order = append(order, name)
-			mu.Unlock()
-			ended.Done()
-		})
+	for _, load := range []struct {
+		name   string
+		urgent bool
+	}{{"keyboard", false}, {"disk", true}, {"network", false}, {"stick", true}} {
+		d.background(load.urgent, func() { order = append(order, load.name) })
 	}
-	hangs := make(chan struct{})
-	d.background(true, func() { <-hangs })
-	add(false, "keyboard")
-	add(true, "disk")
-	add(false, "network")
-	add(true, "stick")
-	go d.work()
-	ended.Wait()
+	for range 4 {
+		if d.quiet(0) {
+			t.Error("quiet while drivers wait to be loaded")
+		}
+		d.next()()
+	}
 	if want := []string{"disk", "stick", "keyboard", "network"}; !slices.Equal(order, want) {
 		t.Errorf("loaded in the order %v, want %v", order, want)
 	}
+	if !d.quiet(0) {
+		t.Error("not quiet when all is done")
+	}
+}
+
+// TestLoadHangs has a driver that does not come back: it keeps the others waiting for a moment only.
+func TestLoadHangs(t *testing.T) {
+	d := queue()
+	hangs, ended := make(chan struct{}), make(chan struct{})
+	d.background(true, func() { <-hangs })
+	d.background(false, func() { close(ended) })
+	go d.work()
+	<-ended
 	if d.quiet(0) {
 		t.Error("quiet while a driver has not come back")
 	}
 	close(hangs)
-	for range 100 {
+	for range 1000 {
 		if d.quiet(0) {
 			return
 		}
-		runtime.Gosched()
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("never quiet again")
