@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/bootmend/bootmend/cmd/mend/screen"
@@ -74,6 +76,38 @@ func resultPage(o remediate.Outcome) (words string, field screen.Field) {
 		return "DRY RUN", screen.Good
 	}
 	return "NOT OK", screen.Bad // one row of letters, so that there is room for the reasons
+}
+
+// choose shows what a person can do, and returns the letter of what is to be done. first and last are what else one of
+// the agents can do, "X  in words"; first may be empty. The log is shown here.
+func (a *common) choose(ctx context.Context, verdicts []verdict, first, last string) (byte, error) {
+	letters := "tdwfpsl" + strings.ToLower(last[:1])
+	key := slices.ContainsFunc(verdicts, func(v verdict) bool { return v.outcome == locked && len(v.volume.recoveryIDs()) > 0 })
+	if key {
+		letters += "k"
+	}
+	if first != "" {
+		letters += strings.ToLower(first[:1])
+	}
+	for {
+		a.con.line("")
+		if key {
+			a.con.line("  K  type the recovery key")
+		}
+		if first != "" {
+			a.con.line("  %s", first)
+		}
+		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
+		a.con.line("  F  firmware set-up  P  power off                   %s", last)
+		a.con.line("  S  Safe Mode, for a machine whose recovery key nobody has")
+		a.con.line("  L  look at the log")
+		choice, err := a.con.choose(ctx, "Your choice: ", letters)
+		if err != nil || choice != 'l' {
+			return choice, err
+		}
+		a.con.show(nil, screen.Plain)
+		_ = a.con.ask(ctx, &screen.Review{}, nil) // back to the menu in any case
+	}
 }
 
 // countdown waits; a key stops it and reports false.

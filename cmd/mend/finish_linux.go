@@ -192,22 +192,12 @@ func (a *agent) withoutNetwork(ctx context.Context, v verdict) {
 // menu is what a person can do; it returns for another try.
 func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 	hibernated := hibernatedOf(verdicts)
+	first := ""
+	if len(hibernated) > 0 {
+		first = "H  heal although Windows is hibernated: its session is lost"
+	}
 	for {
-		keys := "tdwfpusl"
-		a.con.line("")
-		if slices.ContainsFunc(verdicts, func(v verdict) bool { return v.outcome == locked && len(v.volume.recoveryIDs()) > 0 }) {
-			keys += "k"
-			a.con.line("  K  type the recovery key")
-		}
-		if len(hibernated) > 0 {
-			keys += "h"
-			a.con.line("  H  heal although Windows is hibernated: its session is lost")
-		}
-		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
-		a.con.line("  F  firmware set-up  P  power off                   U  undo a repair")
-		a.con.line("  S  Safe Mode, for a machine whose recovery key nobody has")
-		a.con.line("  L  look at the log")
-		choice, err := a.con.choose(ctx, "Your choice: ", keys)
+		choice, err := a.choose(ctx, verdicts, first, "U  undo a repair")
 		if err != nil {
 			a.end(config.Reboot)
 		}
@@ -220,9 +210,6 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict) {
 			a.again(ctx)
 			a.keys.passed = true // not the passphrase of a vault
 			return
-		case 'l':
-			a.con.show(nil, screen.Plain)
-			_ = a.con.ask(ctx, &screen.Review{}, nil) // back to the menu in any case
 		case 'u':
 			a.undo(ctx)
 		case 's':

@@ -97,17 +97,7 @@ func (a *agent) end(action config.Action, status int) int {
 // menu is what a person can do in Windows PE; again is another try.
 func (a *agent) menu(ctx context.Context, verdicts []verdict, status int) (_ int, again bool) {
 	for {
-		letters := "tdwfpcsl"
-		a.con.line("")
-		if slices.ContainsFunc(verdicts, func(v verdict) bool { return v.outcome == locked && len(v.volume.recoveryIDs()) > 0 }) {
-			letters += "k"
-			a.con.line("  K  type the recovery key")
-		}
-		a.con.line("  T  try again        D  dry run (change nothing)    W  go on to Windows")
-		a.con.line("  F  firmware set-up  P  power off                   C  command prompt")
-		a.con.line("  S  Safe Mode, for a machine whose recovery key nobody has")
-		a.con.line("  L  look at the log")
-		choice, err := a.con.choose(ctx, "Your choice: ", letters)
+		choice, err := a.choose(ctx, verdicts, "", "C  command prompt")
 		if err != nil {
 			return status, false
 		}
@@ -118,9 +108,6 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict, status int) (_ int
 		case 'k':
 			a.passed = true
 			return status, true
-		case 'l':
-			a.con.show(nil, screen.Plain)
-			_ = a.con.ask(ctx, &screen.Review{}, nil) // back to the menu in any case
 		case 's':
 			a.safeMode(ctx)
 		case 'w':
