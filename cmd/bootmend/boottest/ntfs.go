@@ -14,11 +14,13 @@ import (
 // What no tool at hand does to an NTFS volume is done here, on file records of the master file table (layout:
 // linux/fs/ntfs3/ntfs.h, MFT_REC and ATTRIB).
 const (
+	recordMFT        = 0 // $MFT
 	recordLogFile    = 2 // $LogFile
 	recordVolume     = 3 // $Volume
 	recordBitmap     = 6 // $Bitmap
 	attrVolumeInfo   = 0x70
 	attrData         = 0x80
+	attrBitmap       = 0xB0
 	attrEnd          = 0xFFFFFFFF
 	volumeInfoFlags  = 10
 	volumeFlagDirty  = 1
@@ -121,7 +123,7 @@ func (v *NTFSImage) reserve(size int64) (places [3]int64, err error) {
 // allocate marks room clusters of a volume of size bytes as used, from the offset on at the earliest. It works in steps of
 // eight clusters.
 func (v *NTFSImage) allocate(size, room, from int64) (int64, error) {
-	at, _, err := v.firstRun(recordBitmap)
+	at, _, err := v.firstRun(recordBitmap, attrData)
 	if err != nil {
 		return 0, err
 	}
@@ -143,16 +145,42 @@ func (v *NTFSImage) allocate(size, room, from int64) (int64, error) {
 	return 0, fmt.Errorf("%s: no room for %d bytes", v.Name(), room)
 }
 
-// firstRun is the place and the length in bytes of a file of mkntfs, which is one run: its length and its cluster, in as
+// firstRun is the place and the length in bytes of an attribute as mkntfs makes it, which is one run: its length and its cluster, in as
 // many bytes as the halves of the first byte say.
-func (v *NTFSImage) firstRun(record int64) (at, length int64, err error) {
-	attr, _, err := v.attribute(record, attrData)
+func (v *NTFSImage) firstRun(record int64, kind uint32) (at, length int64, err error) {
+	attr, _, err := v.attribute(record, kind)
 	if err != nil {
 		return 0, 0, err
 	}
 	run := attr[binary.LittleEndian.Uint16(attr[32:]):]
 	n := run[0] & 15
 	return littleEndian(run[1+n:][:run[0]>>4]) * v.cluster, littleEndian(run[1:][:n]) * v.cluster, nil
+}
+
+// useRecords marks all file records as used, those too that a file system keeps back to make the table longer: a new one
+// needs a cluster then.
+func (v *NTFSImage) useRecords() error {
+	table, _, err := v.attribute(recordMFT, attrData)
+	if err != nil {
+		return err
+	}
+	at, length, err := v.firstRun(recordMFT, attrBitmap)
+	if err != nil {
+		return err
+	}
+	records := int64(binary.LittleEndian.Uint64(table[40:])) / v.record // in the clusters that it has
+	bits := make([]byte, (records+7)/8)
+	if int64(len(bits)) > length {
+		return fmt.Errorf("%s: the bitmap of $MFT is in pieces", v.Name())
+	}
+	if _, err := v.ReadAt(bits, at); err != nil {
+		return err
+	}
+	for n := range records {
+		bits[n/8] |= 1 << (n % 8)
+	}
+	_, err = v.WriteAt(bits, at)
+	return err
 }
 
 // giveLog gives a volume of the given size another journal, which begins as log says and is long bytes long. The room of
