@@ -30,7 +30,7 @@ func controlIn(t *testing.T, size string, env []string, args ...string) (*termin
 		t.Fatal(err)
 	}
 	term := terminalOf(t, size, dir, env, append([]string{"control", "--listen", "127.0.0.1:0", "--keys", "keys.csv"}, args...)...)
-	term.expect(`(?s)Token to sign in: +[A-Z0-9]{52}`)
+	term.Expect(`(?s)Token to sign in: +[A-Z0-9]{52}`)
 	return term, &siteMachines{t, filepath.Join(dir, "bootmend-control", "server.yaml")}
 }
 
@@ -93,62 +93,62 @@ func (s *siteMachines) report(c *fleet.Client, run remediate.Run, outcome remedi
 // TestControlTable drives the live table by its keys while machines are healed.
 func TestControlTable(t *testing.T) {
 	term, site := controlIn(t, "100x30", nil)
-	term.expect(`No machine has asked yet`)
+	term.Expect(`No machine has asked yet`)
 	first, firstRun := site.start("PF2AAAA1")
 	second, secondRun := site.start("5CDBBBB2")
 	site.greets(first, fleet.Heal)
-	term.expect(`> PF2AAAA1 +started +\d+s`)
+	term.Expect(`> PF2AAAA1 +started +\d+s`)
 	site.greets(second, fleet.Heal)
 	if site.asks(second, otherKeyID) || !site.asks(first, servedKeyID) {
 		t.Fatal("the first machine was to get a key, and the second one none")
 	}
 	// Who waits for a person comes first; the cursor stays where it was.
-	term.expect(`(?s)2 machines: 1 waiting for a key, 1 being healed.* 5CDBBBB2 +waits for a key .*key 99999999.*> PF2AAAA1 +unlocks`)
-	term.keys("Up", "Enter")
-	term.expect(`Waits for key +` + otherKeyID)
-	term.keys("Escape")
-	term.expect("MACHINE")
+	term.Expect(`(?s)2 machines: 1 waiting for a key, 1 being healed.* 5CDBBBB2 +waits for a key .*key 99999999.*> PF2AAAA1 +unlocks`)
+	term.Keys("Up", "Enter")
+	term.Expect(`Waits for key +` + otherKeyID)
+	term.Keys("Escape")
+	term.Expect("MACHINE")
 
-	term.keys("p")
-	term.expect(`Pause\? .*y/n`)
-	term.keys("y")
-	term.expect("No machine is healed: paused by a person")
+	term.Keys("p")
+	term.Expect(`Pause\? .*y/n`)
+	term.Keys("y")
+	term.Expect("No machine is healed: paused by a person")
 	third, _ := site.start("CCCC0003")
 	site.greets(third, fleet.Leave)
-	term.keys("r", "y")
-	screen := term.expect(`Healing goes on`)
-	if strings.Contains(term.expect("3 machines"), "No machine is healed") {
+	term.Keys("r", "y")
+	screen := term.Expect(`Healing goes on`)
+	if strings.Contains(term.Expect("3 machines"), "No machine is healed") {
 		t.Errorf("it is still paused:\n%s", screen)
 	}
 	site.greets(third, fleet.Heal)
 
 	site.report(first, firstRun, remediate.OutcomeHealed)
-	term.expect(`PF2AAAA1 +healed .*1 file in quarantine`)
-	term.keys("5")
-	term.expect(`(?s)only: healed \(1\).*> PF2AAAA1`)
-	term.keys("Enter")
-	term.expect(`(?s)The end of its log.*result: outcome healed, message 1 file in quarantine`)
-	term.keys("q", "1")
-	term.tmux("resize-window", "-x", "120", "-y", "40")
-	wide := term.expect(`SERIAL +STEP +RESULT`)
+	term.Expect(`PF2AAAA1 +healed .*1 file in quarantine`)
+	term.Keys("5")
+	term.Expect(`(?s)only: healed \(1\).*> PF2AAAA1`)
+	term.Keys("Enter")
+	term.Expect(`(?s)The end of its log.*result: outcome healed, message 1 file in quarantine`)
+	term.Keys("q", "1")
+	term.Resize("120x40")
+	wide := term.Expect(`SERIAL +STEP +RESULT`)
 	if regexp.MustCompile(`\d{6}-\d{6}`).MatchString(wide) {
 		t.Errorf("a key shows:\n%s", wide)
 	}
 	t.Logf("the table:\n%s", wide)
 
-	term.keys("q")
-	term.expect(`Stop the server\? 2 machines under way`)
-	term.keys("n")
-	term.expect("q stop")
+	term.Keys("q")
+	term.Expect(`Stop the server\? 2 machines under way`)
+	term.Keys("n")
+	term.Expect("q stop")
 	site.report(second, secondRun, remediate.OutcomeFailed)
-	term.expect("1 being healed, 1 healed, 1 not healed")
-	term.keys("C-c")
-	term.expect(`Stop the server\? 1 machine under way`)
-	term.keys("y")
-	if status := term.status(); status != "0" {
+	term.Expect("1 being healed, 1 healed, 1 not healed")
+	term.Keys("C-c")
+	term.Expect(`Stop the server\? 1 machine under way`)
+	term.Keys("y")
+	if status := term.Status(); status != "0" {
 		t.Errorf("ended with %s", status)
 	}
-	term.expect(`3 machines: 0 waiting for a key, 1 being healed, 1 healed, 1 not healed`)
+	term.Expect(`3 machines: 0 waiting for a key, 1 being healed, 1 healed, 1 not healed`)
 }
 
 // TestControlLines has a line for each event where no table is wanted, and none of the table's colours with NO_COLOR.
@@ -159,16 +159,16 @@ func TestControlLines(t *testing.T) {
 			c, _ := site.start("PF2AAAA1")
 			site.greets(c, fleet.Heal)
 			if args != nil {
-				term.expect(`\d\d:\d\d:\d\d PF2AAAA1 has started \(127\.0\.0\.1\)`)
-				term.keys("C-c")
+				term.Expect(`\d\d:\d\d:\d\d PF2AAAA1 has started \(127\.0\.0\.1\)`)
+				term.Keys("C-c")
 			} else {
-				term.expect(`> PF2AAAA1 +started`)
-				if screen := term.tmux("capture-pane", "-p", "-e"); strings.Contains(screen, "\x1b[") {
+				term.Expect(`> PF2AAAA1 +started`)
+				if screen := term.Painted(); strings.Contains(screen, "\x1b[") {
 					t.Errorf("there are colours: %q", screen)
 				}
-				term.keys("q", "y")
+				term.Keys("q", "y")
 			}
-			if status := term.status(); status != "0" {
+			if status := term.Status(); status != "0" {
 				t.Errorf("ended with %s", status)
 			}
 		})

@@ -2,21 +2,20 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/bootmend/bootmend/cmd/bootmend/tui/termtest"
 	"github.com/bootmend/bootmend/image/flash/flashtest"
 )
 
-// terminal runs bootmend in a terminal of its own, which can be typed into and read.
+// terminal runs bootmend in a terminal of its own.
 type terminal struct {
-	t      *testing.T
-	socket string
-	mask   func(screen string) string // of what varies; may be nil
+	*termtest.Terminal
+	t    *testing.T
+	mask func(screen string) string // of what varies; may be nil
 }
 
 func newTerminal(t *testing.T, env []string, args ...string) *terminal {
@@ -27,12 +26,6 @@ func newTerminal(t *testing.T, env []string, args ...string) *terminal {
 // terminalOf has a size in columns and rows, and runs the program in a folder.
 func terminalOf(t *testing.T, size, dir string, env []string, args ...string) *terminal {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("it takes seconds to watch a terminal")
-	}
-	if _, err := exec.LookPath("tmux"); err != nil {
-		t.Skip("tmux is not installed")
-	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -42,52 +35,8 @@ func terminalOf(t *testing.T, size, dir string, env []string, args ...string) *t
 	if err := os.Symlink(self, name); err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{t: t, socket: filepath.Join(t.TempDir(), "tmux")}
-	columns, rows, _ := strings.Cut(size, "x")
-	// The shell outlives Ctrl-C and tells how the program ended; the screen stays when the shell has ended too.
-	const shell = `trap : INT; "$@"; echo "[ended with $?]"`
-	command := []string{"-f", "/dev/null", "start-server", ";", "set-option", "-g", "remain-on-exit", "on", ";",
-		"set-option", "-g", "remain-on-exit-format", "", ";", "set-option", "-g", "status", "off", ";",
-		"new-session", "-d", "-x", columns, "-y", rows, "-c", dir, "sh", "-c", shell, "sh", "env"}
-	term.tmux(append(append(append(command, env...), name), args...)...)
-	t.Cleanup(func() { _ = exec.Command("tmux", "-S", term.socket, "kill-server").Run() })
-	return term
-}
-
-func (m *terminal) tmux(args ...string) string {
-	m.t.Helper()
-	out, err := exec.Command("tmux", append([]string{"-S", m.socket}, args...)...).CombinedOutput()
-	if err != nil {
-		m.t.Fatalf("tmux %v: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
-
-func (m *terminal) keys(keys ...string) {
-	m.t.Helper()
-	m.tmux(append([]string{"send-keys"}, keys...)...)
-}
-
-// expect waits until the screen shows something, and returns the screen.
-func (m *terminal) expect(pattern string) string {
-	m.t.Helper()
-	want := regexp.MustCompile(pattern)
-	var screen string
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if screen = m.tmux("capture-pane", "-p"); want.MatchString(screen) {
-			return screen
-		}
-	}
-	m.t.Fatalf("the screen never showed %q:\n%s", pattern, screen)
-	return ""
-}
-
-// status waits for the program's end and returns its exit status.
-func (m *terminal) status() string {
-	m.t.Helper()
-	_, after, _ := strings.Cut(m.expect(`\[ended with \d+\]`), "[ended with ")
-	status, _, _ := strings.Cut(after, "]")
-	return status
+	options := termtest.Options{Size: size, Dir: dir, Env: env}
+	return &terminal{Terminal: termtest.Start(t, options, append([]string{name}, args...)...), t: t}
 }
 
 // slowStick is a stick that takes long enough to be watched.
@@ -141,25 +90,25 @@ func TestTable(t *testing.T) {
 	bad, _ := slowStick(t, &flashtest.Faulty{Size: 64 << 20, Rate: 8e6, DieAt: 9 << 20})
 	devs = append(devs, bad)
 	term := newTerminal(t, []string{testSticksEnv + "=" + strings.Join(devs, ",")}, "flash", image, "--all")
-	screen := term.expect(`Write 4\? \[y/N\]`)
+	screen := term.Expect(`Write 4\? \[y/N\]`)
 	for _, dev := range devs {
 		if !strings.Contains(screen, "  "+dev+", 67.1 MB") {
 			t.Errorf("%s is not shown before it is erased:\n%s", dev, screen)
 		}
 	}
-	term.keys("y", "Enter")
-	screen = term.expect(devs[0] + ` .* writing +[#.]{12} +\d+% +\d+\.\d MB/s +\d+s`)
+	term.Keys("y", "Enter")
+	screen = term.Expect(devs[0] + ` .* writing +[#.]{12} +\d+% +\d+\.\d MB/s +\d+s`)
 	t.Logf("the table:\n%s", screen)
 	for _, dev := range devs[1:3] {
 		if !regexp.MustCompile(dev + " .*(testing|writing)").MatchString(screen) {
 			t.Errorf("%s has no row:\n%s", dev, screen)
 		}
 	}
-	screen = term.expect(bad + `.*: bad: cannot be written at byte`)
+	screen = term.Expect(bad + `.*: bad: cannot be written at byte`)
 	if n := strings.Count(screen, "DEVICE"); n != 1 {
 		t.Errorf("the table is there %d times:\n%s", n, screen)
 	}
-	screen = term.expect(`(?s)3 good, 1 bad.*hint: bad sticks are named above`)
+	screen = term.Expect(`(?s)3 good, 1 bad.*hint: bad sticks are named above`)
 	if strings.Contains(screen, "DEVICE") {
 		t.Errorf("the table is still there:\n%s", screen)
 	}
@@ -169,10 +118,10 @@ func TestTable(t *testing.T) {
 func TestBar(t *testing.T) {
 	dev, _ := slowStick(t, &flashtest.Faulty{Size: 64 << 20, Rate: 8e6})
 	term := newTerminal(t, []string{testSticksEnv + "=" + dev}, "flash", bootImage(t, 12<<20), "--to", dev, "--yes")
-	screen := term.expect(dev + ` writing +\d+% .*MB/s`)
+	screen := term.Expect(dev + ` writing +\d+% .*MB/s`)
 	t.Logf("the bar:\n%s", screen)
-	term.expect(dev + ` verifying +\d+% .*MB/s`)
-	if screen = term.expect(dev + `, 67.1 MB: good`); strings.Contains(screen, "verifying") {
+	term.Expect(dev + ` verifying +\d+% .*MB/s`)
+	if screen = term.Expect(dev + `, 67.1 MB: good`); strings.Contains(screen, "verifying") {
 		t.Errorf("the bar is still there:\n%s", screen)
 	}
 }
@@ -187,12 +136,12 @@ func TestWatch(t *testing.T) {
 	unplugFirst()
 	unplugSecond()
 	term := newTerminal(t, []string{testSticksEnv + "=" + strings.Join([]string{before, first, second}, ",")}, "flash", image, "--watch")
-	screen := term.expect(`is erased. Begin\? \[y/N\]`)
+	screen := term.Expect(`is erased. Begin\? \[y/N\]`)
 	if !strings.Contains(screen, "left alone, since it was plugged in before: "+before) {
 		t.Errorf("the stick that was there is not named:\n%s", screen)
 	}
-	term.keys("y", "Enter")
-	term.expect("plug in the sticks")
+	term.Keys("y", "Enter")
+	term.Expect("plug in the sticks")
 	plug := func(dev string, f *flashtest.Faulty) {
 		path, err := f.Mount(t.TempDir())
 		if err != nil {
@@ -206,12 +155,12 @@ func TestWatch(t *testing.T) {
 		t.Cleanup(func() { _ = detach() })
 	}
 	plug(first, &flashtest.Faulty{Size: 16 << 20})
-	term.expect(first + `, 16.8 MB: good: 4.2 MB written`)
+	term.Expect(first + `, 16.8 MB: good: 4.2 MB written`)
 	plug(second, &flashtest.Faulty{Size: 16 << 20, FlipAt: 3 << 20})
-	term.expect(second + `, 16.8 MB: bad: returns other bytes than were written, at byte 3145728`)
-	term.keys("C-c")
-	screen = term.expect(`(?s)1 good, 1 bad.*hint: bad sticks are named above`)
-	if status := term.status(); status != "1" {
+	term.Expect(second + `, 16.8 MB: bad: returns other bytes than were written, at byte 3145728`)
+	term.Keys("C-c")
+	screen = term.Expect(`(?s)1 good, 1 bad.*hint: bad sticks are named above`)
+	if status := term.Status(); status != "1" {
 		t.Errorf("exit status %q", status)
 	}
 	if strings.Contains(screen, before+", 16.8 MB: ") {

@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/bootmend/bootmend/assets"
+	"github.com/bootmend/bootmend/cmd/bootmend/tui/termtest"
 	"github.com/bootmend/bootmend/image/flash/flashtest"
 )
 
@@ -110,7 +111,7 @@ func (m *terminal) follow(golden string, run []look) {
 		pressed := strings.Join(l.press, " ")
 		screen := ""
 		if pattern, ok := strings.CutPrefix(l.see, moving); ok {
-			m.expect(pattern)
+			m.Expect(pattern)
 		} else if *update {
 			screen = m.settled(l.see)
 		} else if want[i].see != l.see || want[i].pressed != pressed || !strings.Contains(want[i].screen, l.see) {
@@ -132,13 +133,12 @@ func (m *terminal) press(keys []string) {
 	i := slices.IndexFunc(keys, func(key string) bool { return strings.HasPrefix(key, resize) })
 	switch {
 	case i < 0 && len(keys) > 0:
-		m.keys(keys...)
+		m.Keys(keys...)
 	case i > 0:
-		m.keys(keys[:i]...)
+		m.Keys(keys[:i]...)
 		m.press(keys[i:])
 	case i == 0:
-		columns, rows, _ := strings.Cut(strings.TrimPrefix(keys[0], resize), "x")
-		m.tmux("resize-window", "-x", columns, "-y", rows)
+		m.Resize(strings.TrimPrefix(keys[0], resize))
 		m.press(keys[1:])
 	}
 }
@@ -146,19 +146,16 @@ func (m *terminal) press(keys []string) {
 // screen is what the terminal shows, but for what varies.
 func (m *terminal) screen() string {
 	m.t.Helper()
-	screen := masked(m.tmux("capture-pane", "-p"))
+	screen := masked(m.Screen())
 	if m.mask != nil {
 		screen = m.mask(screen)
 	}
 	return screen
 }
 
-// patience is for a machine that has much else to do.
-const patience = 120 * time.Second
-
 func (m *terminal) same(want string) (screen string) {
 	m.t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(termtest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if screen = m.screen(); screen == want {
 			return screen
 		}
@@ -171,7 +168,7 @@ func (m *terminal) same(want string) (screen string) {
 func (m *terminal) settled(see string) string {
 	m.t.Helper()
 	screen, since := "", time.Now()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(termtest.Patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		now := m.screen()
 		if now != screen {
 			screen, since = now, time.Now()
@@ -357,7 +354,7 @@ func TestWizardRuns(t *testing.T) {
 				}
 				if name == "usb" {
 					sum := strings.Fields(tool(t, "sha256sum", filepath.Join(dir, "heal.img")))[0]
-					if last := term.tmux("capture-pane", "-p"); !strings.Contains(last, "SHA-256 "+sum) {
+					if last := term.Screen(); !strings.Contains(last, "SHA-256 "+sum) {
 						t.Errorf("the checksum is %s:\n%s", sum, last)
 					}
 				}
@@ -504,10 +501,10 @@ func TestWizardPlugged(t *testing.T) {
 		{"A rule pack of your own", press("Enter")}, {"What shall be done", press("Enter")}, {"What does a healed", press("Enter")},
 		{"What does a machine do that could not", press("Enter")}, {"Where shall it go", press("Enter")},
 	} {
-		term.expect(regexp.QuoteMeta(l.see))
-		term.keys(l.press...)
+		term.Expect(regexp.QuoteMeta(l.see))
+		term.Keys(l.press...)
 	}
-	screen := term.expect(`(?s)Which sticks\?.*(Nothing there yet| -  \S+)`)
+	screen := term.Expect(`(?s)Which sticks\?.*(Nothing there yet| -  \S+)`)
 	if strings.Contains(screen, dev) || strings.Contains(screen, "[ ]") {
 		t.Errorf("a stick is there:\n%s", screen)
 	}
@@ -521,24 +518,24 @@ func TestWizardPlugged(t *testing.T) {
 	if err != nil {
 		t.Skipf("%s was taken by another program: %v", dev, err)
 	}
-	term.expect(`\[ \] ` + dev + `  .*314 MB`)
+	term.Expect(`\[ \] ` + dev + `  .*314 MB`)
 	// The cursor stays where it was; the new stick is the first by name.
 	for range 3 {
-		term.keys("Home")
+		term.Keys("Home")
 	}
-	term.expect(`> \[ \] ` + dev)
-	term.keys("Space")
-	term.expect(`> \[x\] ` + dev)
+	term.Expect(`> \[ \] ` + dev)
+	term.Keys("Space")
+	term.Expect(`> \[x\] ` + dev)
 	if err := detach(); err != nil {
 		t.Fatal(err)
 	}
 	for screen = term.screen(); strings.Contains(screen, dev); screen = term.screen() {
 		time.Sleep(50 * time.Millisecond)
 	}
-	term.keys("Enter")
-	term.expect(dev + ` is not there any more: plug it in again`)
-	term.keys("C-c")
-	if got := term.status(); got != "3" {
+	term.Keys("Enter")
+	term.Expect(dev + ` is not there any more: plug it in again`)
+	term.Keys("C-c")
+	if got := term.Status(); got != "3" {
 		t.Errorf("exit status %s", got)
 	}
 }
@@ -568,19 +565,19 @@ func TestWizardColours(t *testing.T) {
 			dir := wizardDir(t)
 			term := terminalOf(t, "80x24", dir, test.env)
 			raw := filepath.Join(dir, "raw")
-			term.expect("What do you want")
-			term.tmux("pipe-pane", "cat >"+raw)
+			term.Expect("What do you want")
+			term.Record(raw)
 			for _, l := range []look{
 				{"What do you want", press("2")}, {"What shall the machines start", press("1")}, {"keys come from", press("1")},
 				{"Which file or folder", press("keys.csv", "Enter")}, {"2 recovery keys", press("Enter")}, {"How shall the keys be protected", press("Down")},
 			} {
-				term.expect(regexp.QuoteMeta(l.see))
+				term.Expect(regexp.QuoteMeta(l.see))
 				for _, key := range l.press {
-					term.keys(key)
+					term.Keys(key)
 				}
 			}
-			term.expect(`> A second stick`)
-			screen := term.tmux("capture-pane", "-p", "-e")
+			term.Expect(`> A second stick`)
+			screen := term.Painted()
 			if got := red.MatchString(screen); got != test.coloured {
 				t.Errorf("red: %t\n%q", got, screen)
 			}
@@ -594,8 +591,8 @@ func TestWizardColours(t *testing.T) {
 			if any.Match(data) != test.coloured {
 				t.Errorf("colours are sent: %t\n%q", !test.coloured, data)
 			}
-			term.keys("C-c")
-			if got := term.status(); got != "3" {
+			term.Keys("C-c")
+			if got := term.Status(); got != "3" {
 				t.Errorf("exit status %s", got)
 			}
 		})
@@ -608,8 +605,8 @@ func TestWizardDumb(t *testing.T) {
 	dir := wizardDir(t)
 	term := terminalOf(t, "80x24", dir, []string{"TERM=dumb"})
 	raw := filepath.Join(dir, "raw")
-	term.expect("What do you want")
-	term.tmux("pipe-pane", "cat >"+raw)
+	term.Expect("What do you want")
+	term.Record(raw)
 	const secret = "correct horse battery staple"
 	term.follow(goldenFile(t, "dumb-80x24"), []look{
 		{"[1]:", press("2", "Enter")},
@@ -686,7 +683,7 @@ func converse(t *testing.T, dir string, answers []string) (transcript string, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), termtest.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self, "wizard", "--accessible")
 	cmd.Args[0], cmd.Dir = "bootmend", dir // the test program is bootmend under that name

@@ -60,7 +60,7 @@ type wine struct {
 	t      *testing.T
 	prefix string
 	agent  string
-	env    []string
+	env    []string // beside that of the test
 }
 
 func newWine(t *testing.T) *wine {
@@ -75,7 +75,7 @@ func newWine(t *testing.T) *wine {
 	}
 	dir := t.TempDir()
 	w := &wine{t: t, prefix: filepath.Join(dir, "prefix"), agent: filepath.Join(dir, "mend.exe")}
-	w.env = append(os.Environ(), "WINEPREFIX="+w.prefix, "WINEDEBUG=-all", "DISPLAY=", "WINEDLLOVERRIDES=shutdown.exe=n")
+	w.env = []string{"WINEPREFIX=" + w.prefix, "WINEDEBUG=-all", "DISPLAY=", "WINEDLLOVERRIDES=shutdown.exe=n"}
 	t.Cleanup(func() { // it must let go of the folder before that is removed
 		_ = w.command(wineProgram("wineserver"), "-k").Run()
 		_ = w.command(wineProgram("wineserver"), "-w").Run()
@@ -120,7 +120,7 @@ func (w *wine) check(err error) {
 
 func (w *wine) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	cmd.Env = w.env
+	cmd.Env = append(os.Environ(), w.env...)
 	return cmd
 }
 
@@ -163,7 +163,7 @@ func (w *wine) run(t *testing.T, stdin string, env []string, args ...string) (st
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, wine64(), append([]string{w.agent}, args...)...)
-	cmd.Env = append(slices.Clone(w.env), env...)
+	cmd.Env = slices.Concat(os.Environ(), w.env, env)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.Output()
 	var exit *exec.ExitError

@@ -16,54 +16,16 @@ import (
 	"time"
 
 	"github.com/bootmend/bootmend/cmd/bootmend/boottest"
+	"github.com/bootmend/bootmend/cmd/bootmend/tui/termtest"
 	"github.com/bootmend/bootmend/remediate"
 )
 
-// winTerminal is a terminal with the agent in it, as a person sits before it. It is wider than a display is: Wine counts
-// the characters of a control sequence as if they took room, and breaks lines too early.
-type winTerminal struct {
-	t      *testing.T
-	socket string
-}
-
-func (w *wine) terminal(t *testing.T) *winTerminal {
+// terminal has the agent in it. It is wider than a display is: Wine counts the characters of a control sequence as if they
+// took room, and breaks lines too early.
+func (w *wine) terminal(t *testing.T) *termtest.Terminal {
 	t.Helper()
-	if _, err := exec.LookPath("tmux"); err != nil {
-		t.Skip("tmux is absent: apt-get install tmux")
-	}
-	s := &winTerminal{t, filepath.Join(t.TempDir(), "tmux")}
-	w.must(w.command("tmux", "-S", s.socket, "-f", "/dev/null", "new-session", "-d", "-x", "200", "-y", "60", wine64()+" "+w.agent+" 2>/dev/null; echo ended with $?; sleep 600"))
-	t.Cleanup(func() { _ = exec.Command("tmux", "-S", s.socket, "kill-server").Run() })
-	return s
+	return termtest.Start(t, termtest.Options{Size: "200x60", Env: w.env}, "sh", "-c", `exec "$@" 2>/dev/null`, "sh", wine64(), w.agent)
 }
-
-func (s *winTerminal) tmux(args ...string) string {
-	s.t.Helper()
-	out, err := exec.Command("tmux", append([]string{"-S", s.socket}, args...)...).CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("tmux %q: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
-
-// sees waits until all is on the screen, which it returns.
-func (s *winTerminal) sees(want ...string) (text string) {
-	s.t.Helper()
-wait:
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		text = s.tmux("capture-pane", "-p")
-		for _, part := range want {
-			if !strings.Contains(text, part) {
-				continue wait
-			}
-		}
-		return text
-	}
-	s.t.Fatalf("the screen does not show %q:\n%s", want, text)
-	return ""
-}
-
-func (s *winTerminal) types(keys string) { s.tmux("send-keys", "-l", keys) }
 
 // testScreen types a key at the agent in Windows PE, with a wrong group, and goes through its menu.
 func (w *wine) testScreen(t *testing.T, volume, password, id string) {
@@ -75,40 +37,40 @@ func (w *wine) testScreen(t *testing.T, volume, password, id string) {
 	defer stop()
 	s := w.terminal(t)
 	groups, of := strings.Split(password, "-"), strings.Split(id, "-")
-	page := s.sees("bootmend | ", "find disks > unlock > look > heal > done", "This machine needs its recovery key.", "    BOOTMEND-PC", "    "+of[0],
+	page := s.Shows("bootmend | ", "find disks > unlock > look > heal > done", "This machine needs its recovery key.", "    BOOTMEND-PC", "    "+of[0],
 		"    "+strings.Join(of[1:4], " - "), "key: ______-______-______-______-______-______-______-______")
 	scanCode(t, page, "BOOTMEND-PC "+id)
 
 	// Skipped, and asked again from the menu.
-	s.types("s")
-	s.sees("NOT HEALED: ", "is locked and no key was given. Wanted: key ID "+id, "K  type the recovery key", "Your choice: ")
-	s.coloured("41")
-	s.types("l")
-	s.sees("This machine: ", "Any key: ")
-	s.types("q")
-	s.sees("Your choice: _")
-	s.types("k")
-	s.sees("key: ______")
+	s.Type("s")
+	s.Shows("NOT HEALED: ", "is locked and no key was given. Wanted: key ID "+id, "K  type the recovery key", "Your choice: ")
+	coloured(t, s, "41")
+	s.Type("l")
+	s.Shows("This machine: ", "Any key: ")
+	s.Type("q")
+	s.Shows("Your choice: _")
+	s.Type("k")
+	s.Shows("key: ______")
 	wrong := groups[2][:5] + string('0'+(groups[2][5]-'0'+1)%10)
-	s.types(groups[0] + groups[1] + wrong + strings.Join(groups[3:], "")) // as a scanner does
-	s.sees("key: "+groups[0]+"-"+groups[1]+"-______-", "group 3 is not valid: one of its digits is wrong.")
+	s.Type(groups[0] + groups[1] + wrong + strings.Join(groups[3:], "")) // as a scanner does
+	s.Shows("key: "+groups[0]+"-"+groups[1]+"-______-", "group 3 is not valid: one of its digits is wrong.")
 	time.Sleep(500 * time.Millisecond)
-	s.types(strings.Join(groups[2:], "-"))
-	text := s.sees("HEALED: 1 Windows installation", "Unlocked BOOTMEND-PC C: 7/19/2024 (F:) by typed key, key ID "+id, "██████", "Your choice: _")
+	s.Type(strings.Join(groups[2:], "-"))
+	text := s.Shows("HEALED: 1 Windows installation", "Unlocked BOOTMEND-PC C: 7/19/2024 (F:) by typed key, key ID "+id, "██████", "Your choice: _")
 	if found := boottest.LeakedKey(password, []byte(text)); found != "" {
 		t.Errorf("the screen still shows %s of the key", found)
 	}
-	s.coloured("42")
+	coloured(t, s, "42")
 	expectTree(t, dir, files, true)
 
-	s.types("s")
-	s.sees("N: with network   M: minimal")
-	s.types("m")
-	s.sees("SAFE MODE SET: ")
-	s.types("f") // Wine has no firmware
-	s.sees("at power-on")
-	s.types("p")
-	s.sees("ended with 0", "HEALED: 1 Windows installation") // what was told stays
+	s.Type("s")
+	s.Shows("N: with network   M: minimal")
+	s.Type("m")
+	s.Shows("SAFE MODE SET: ")
+	s.Type("f") // Wine has no firmware
+	s.Shows("at power-on")
+	s.Type("p")
+	s.Shows("ended with 0", "HEALED: 1 Windows installation") // what was told stays
 	calls := w.calls()
 	driver := `drvload_C:\bootmend\drivers\vmd\iaStorVD.inf`
 	expectCalls(t, calls, driver, driver, "manage-bde_-unlock_F:_-RecoveryPassword_"+password, "bcdedit_/deletevalue_{default}_safeboot",
@@ -119,9 +81,9 @@ func (w *wine) testScreen(t *testing.T, volume, password, id string) {
 var colours = regexp.MustCompile(`\x1b\[([0-9;]*)m`)
 
 // coloured looks whether most of the screen has a background.
-func (s *winTerminal) coloured(background string) {
-	s.t.Helper()
-	rows := strings.Split(s.tmux("capture-pane", "-p", "-e"), "\n")
+func coloured(t *testing.T, s *termtest.Terminal, background string) {
+	t.Helper()
+	rows := strings.Split(s.Painted(), "\n")
 	n, now := 0, ""
 	for _, row := range rows { // a row begins in the colours of the one before
 		for _, sequence := range colours.FindAllStringSubmatch(row, -1) {
@@ -136,7 +98,7 @@ func (s *winTerminal) coloured(background string) {
 		}
 	}
 	if n < len(rows)/2 {
-		s.t.Errorf("%d of %d rows end in background %s", n, len(rows), background)
+		t.Errorf("%d of %d rows end in background %s", n, len(rows), background)
 	}
 }
 

@@ -1,12 +1,11 @@
 package boottest
 
 import (
-	"context"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
+
+	"github.com/bootmend/bootmend/cmd/bootmend/tui/termtest"
 )
 
 // TestWizard is the whole errand: a person answers the wizard's questions in a terminal of 80×24, and the stick that
@@ -20,24 +19,7 @@ func TestWizard(t *testing.T) {
 	disk := newDisk(t, DiskOptions{})
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "keys.csv"), []byte(keyList(disk)), 0o600))
-	socket := filepath.Join(t.TempDir(), "tmux")
-	tmux := func(args ...string) string {
-		out, err := run(context.Background(), "tmux", append([]string{"-S", socket, "-f", "/dev/null"}, args...)...)
-		check(t, err)
-		return string(out)
-	}
-	tmux("new-session", "-d", "-x", "80", "-y", "24", "-c", dir, bootmend)
-	t.Cleanup(func() { _, _ = run(context.Background(), "tmux", "-S", socket, "kill-server") })
-	see := func(want string) {
-		t.Helper()
-		text := ""
-		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-			if text = tmux("capture-pane", "-p"); strings.Contains(text, want) {
-				return
-			}
-		}
-		t.Fatalf("the wizard does not show %q:\n%s", want, text)
-	}
+	term := termtest.Start(t, termtest.Options{Size: "80x24", Dir: dir}, bootmend)
 	for _, step := range []struct{ see, press string }{
 		{"What do you want?", "Enter"},
 		{"What shall the machines start?", "Enter"},
@@ -55,10 +37,10 @@ func TestWizard(t *testing.T) {
 		{"Which file shall be written?", "Enter"},
 		{"They are readable by anyone who has it.", "Enter"},
 	} {
-		see(step.see)
-		tmux("send-keys", step.press)
+		term.Shows(step.see)
+		term.Keys(step.press)
 	}
-	see("bootmend build usb -o heal.img --keys keys.csv --unprotected-keys")
+	term.Shows("bootmend build usb -o heal.img --keys keys.csv --unprotected-keys")
 
 	m := boot(t, Options{Media: filepath.Join(dir, "heal.img"), Medium: USB, Disks: []Disk{{Path: disk.Path}}})
 	m.healed()
