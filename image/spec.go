@@ -12,6 +12,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/bootmend/bootmend/image/config"
 )
 
 // Label is the volume label of all media.
@@ -31,6 +33,8 @@ type Spec struct {
 	Licences []byte
 	// Config is the agent's configuration, from config.Config.Marshal.
 	Config []byte
+	// Serials are the machines that the media are for; nil is all of them.
+	Serials config.Serials
 	// Keys is the list of recovery keys in canonical CSV; nil for media without keys.
 	Keys Keys
 	// Vault is the sealed list of recovery keys, from vault.Seal or any program that makes age files; nil for none.
@@ -82,7 +86,11 @@ const DefaultKernelArgs = "quiet loglevel=3 console=ttyS0,115200 console=tty0 pa
 func (s Spec) Private() bool { return s.Keys != nil || s.Vault != nil || s.HasToken }
 
 func (s Spec) kernelArgs() string {
-	return strings.TrimSpace(DefaultKernelArgs + " " + s.KernelArgs)
+	args := DefaultKernelArgs
+	if s.Serials != nil {
+		args += " bootmend.serials" // for the case that the agent does not find the list
+	}
+	return strings.TrimSpace(args + " " + s.KernelArgs)
 }
 
 func (s Spec) check() error {

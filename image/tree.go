@@ -38,6 +38,7 @@ const (
 	PathWindowsAgent = "/mend.exe"             // in the root, for a person to find
 	PathMediaID      = "/bootmend/media.id"
 	PathConfig       = "/bootmend/config.yaml"
+	PathSerials      = "/" + config.SerialsPath
 	PathKeys         = "/bootmend/keys.csv"
 	PathVault        = "/bootmend/keys.age"
 	PathKeyFolder    = "/bootmend/keys" // for key files that are added later
@@ -201,6 +202,9 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 // AgentFiles are what the agent reads of media.
 func (s Spec) AgentFiles() []File {
 	inputs := []File{FromBytes(PathConfig, s.Config)}
+	if s.Serials != nil {
+		inputs = append(inputs, FromBytes(PathSerials, s.Serials.Marshal()))
+	}
 	if s.Keys != nil {
 		inputs = append(inputs, FromBytes(PathKeys, s.Keys))
 	}
@@ -232,7 +236,7 @@ func (s Spec) licences() []File {
 func netMedia(inputs []File, id File) (rest, media []File, err error) {
 	packed := []initramfs.File{}
 	for _, f := range append(slices.Clone(inputs), id) {
-		read := f.Path == PathConfig || f.Path == PathVault || f.Path == PathMediaID ||
+		read := f.Path == PathConfig || f.Path == PathSerials || f.Path == PathVault || f.Path == PathMediaID ||
 			strings.HasPrefix(f.Path, PathRules+"/") || strings.HasPrefix(f.Path, PathTrust+"/")
 		if !read {
 			rest = append(rest, f)

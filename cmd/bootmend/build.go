@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -47,6 +48,8 @@ type buildOptions struct {
 	rules           rulesOptions
 	policy          string
 	config          config.Config
+	serials         config.Serials
+	serialFile      string
 	control         string
 	windowsPE       bool // the media start that, and need nothing of the Linux environment
 	json            bool
@@ -63,6 +66,8 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.policy, "policy", string(remediate.FaultyOnly), "which files a rule takes: faulty-only or all-matching")
 	f.BoolVar(&o.config.DryRun, "dry-run-media", false, "make media that show what they would do and change nothing")
 	f.BoolVar(&o.config.DiscardHibernation, "discard-hibernation", false, "make media that also heal a hibernated Windows; what was open in it and not saved is lost")
+	f.StringSliceVar((*[]string)(&o.serials), "serial", nil, "heal only the machines with these serial numbers (may be repeated)")
+	f.StringVar(&o.serialFile, "serial-file", "", "heal only the machines whose serial numbers are in this file, one a line, beside those of --serial")
 	f.StringVar(&o.control, "control", "", "server.yaml of \"bootmend control\": machines ask that server for keys and hand their logs in there")
 	f.Var(&o.config.OnSuccess, "on-success", "what a healed machine does")
 	f.Var(&o.config.OnFailure, "on-failure", "what a machine does that needs a person")
@@ -88,6 +93,9 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 	}
 	if spec.Config, err = o.config.Marshal(); err != nil {
 		return spec, &usageError{err}
+	}
+	if spec.Serials, err = o.machines(); err != nil {
+		return spec, err
 	}
 	if spec.Time, err = sourceDate(); err != nil {
 		return spec, err
@@ -138,6 +146,27 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 		spec.Vault, err = o.vault.seal(ctx, messages, toSeal)
 	}
 	return spec, err
+}
+
+// machines are those that the media are for; nil is all of them.
+func (o *buildOptions) machines() (config.Serials, error) {
+	for _, serial := range o.serials {
+		if err := config.CheckSerial(serial); err != nil {
+			return nil, &usageError{fmt.Errorf("--serial: %w", err)}
+		}
+	}
+	if o.serialFile == "" {
+		return o.serials, nil
+	}
+	data, err := os.ReadFile(o.serialFile)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := config.ParseSerials(data)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("%s: %w", o.serialFile, err), "write a serial number a line, in UTF-8; leave the flag out to heal all machines")
+	}
+	return append(slices.Clone(o.serials), listed...), nil
 }
 
 // dryRunArg is the word on the kernel's command line that the agent takes for a dry run.

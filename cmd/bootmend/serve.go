@@ -71,12 +71,12 @@ Start the machines over the network, mostly with F12: they heal themselves and g
 machine with a BIOS cannot be told to do that, so it is left alone for --bios-again after it was served.
 
 It answers on one interface, on UDP ports 67 and 69 and TCP port 80, which takes administrator rights.
---mac and --uuid limit whose question is answered; the firmware of a machine tells no serial number, so for
-these there are the rings of "bootmend control". --subnet limits which addresses are answered, and which
+--mac and --uuid limit whose question is answered. --subnet limits which addresses are answered, and which
 ones get a file; the machines must be on the same network as this computer even so, as nobody is answered
-through a router. Other machines get no answer, and start as they would without this program. Beyond that,
-who asks for a file by its name gets it, so that keys are served only in a vault, whose passphrase is asked
-for at each machine.
+through a router. Other machines get no answer, and start as they would without this program. The firmware
+of a machine tells no serial number: with --serial, the others are started and sent on to their disks by
+the agent. Who asks for a file by its name gets it, so that keys are served only in a vault, whose
+passphrase is asked for at each machine.
 
 For a bench or a cable that has no DHCP server, give the interface a fixed address, and --dhcp-range the
 addresses to hand out: for an hour each, with no router and no name server. It looks for another DHCP
@@ -101,6 +101,7 @@ Stop it with Ctrl-C.
   sudo bootmend serve --interface eth0 --keys BitLockerKeys.csv --expires 1d
   sudo bootmend serve --mac 52:54:00:12:34:56 --dry-run-media
   sudo bootmend serve --uuid-file floor3.txt --subnet 10.1.0.0/16
+  sudo bootmend serve --serial-file floor3.txt
   sudo bootmend serve --interface eth1 --dhcp-range 192.168.77.50-192.168.77.99
   sudo bootmend serve --env winpe --winpe Win11.iso --wimboot wimboot --ipxe ipxe.efi --ipxe undionly.kpxe`,
 		Args: noArguments,

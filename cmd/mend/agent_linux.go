@@ -80,8 +80,8 @@ func work() {
 	a.prepare()
 	a.discover(ctx)
 	for {
-		for a.consult(ctx) {
-			a.leave(ctx)
+		for reason := a.consult(ctx); reason != ""; reason = a.consult(ctx) {
+			a.leave(ctx, reason)
 		}
 		verdicts := a.healAll(ctx)
 		a.finish(ctx, verdicts)
@@ -124,6 +124,9 @@ func (a *agent) discover(ctx context.Context) {
 	if a.media == nil {
 		a.con.note(red, "The medium that this machine was started from is not found; its keys and settings are not available. If it is a stick, try another USB port.")
 		a.packs = defaultPacks()
+		if a.boot.listed {
+			a.serials = config.Serials{} // whom it is for is not known
+		}
 		a.search(ctx)
 	}
 	a.hidden = attach.HiddenDisks()
@@ -311,7 +314,7 @@ func (a *agent) recognise(b attach.Block) string {
 
 // useMedia takes over the media's settings and lets its keys be tried on what was found before it.
 func (a *agent) useMedia(ctx context.Context, m *media) {
-	a.media, a.packs, a.badRules = m, m.packs, m.badRules
+	a.media, a.packs, a.badRules, a.serials = m, m.packs, m.badRules, m.serials
 	delete(a.disks, m.block.Disk) // a stick shows as a disk before its partition shows what it is
 	if !m.network && !m.block.HardwareReadOnly {
 		a.guarded[m.block.Disk] = attach.SetReadOnly("/dev/"+m.block.Disk, false) != nil // for the log

@@ -12,6 +12,7 @@ func TestParseBootParameters(t *testing.T) {
 		"": {},
 		"BOOT_IMAGE=/bootmend/vmlinuz quiet bootmend.media=0123abcd\n": {mediaID: "0123abcd"},
 		"bootmend.dry-run bootmend.media=x console=ttyS0":              {mediaID: "x", dryRun: true},
+		"bootmend.serials bootmend.media=x":                            {mediaID: "x", listed: true},
 		"bootmend.dry-runs xbootmend.media=y":                          {},
 	} {
 		if got := parseBootParameters(cmdline); got != want {

@@ -21,6 +21,8 @@ type common struct {
 	packs   []*remediate.Pack
 	// badRules counts rule packs that could not be read or are not trusted: what they would have healed is not known.
 	badRules int
+	// serials are the machines that the media are for; nil is all of them.
+	serials config.Serials
 	// taken counts, by rule pack, what the volumes of this machine have given; a blast radius is a machine's.
 	taken map[string]int
 	// volumes may hold Windows; broken are those that can't even be looked at.

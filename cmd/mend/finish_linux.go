@@ -113,12 +113,12 @@ func (a *agent) logToWindows(v *volume) error {
 }
 
 // leave sends the machine on to Windows unchanged, unless a person stops it.
-func (a *agent) leave(ctx context.Context) {
+func (a *agent) leave(ctx context.Context, reason string) {
 	var verdicts []verdict
 	for _, v := range a.volumes {
 		verdicts = append(verdicts, verdict{outcome: spared, volume: v, text: "left as it is"})
 	}
-	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + a.server.decision.Reason})
+	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + reason})
 	a.saveLogs(nil)
 	if a.countdown(ctx, config.Reboot, leavePause) {
 		a.goToWindows(ctx, verdicts)

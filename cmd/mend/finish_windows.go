@@ -28,8 +28,8 @@ func (a *agent) work(ctx context.Context) int {
 func (a *agent) once(ctx context.Context) (status int, again bool) {
 	var verdicts []verdict
 	action, pause := config.Wait, a.config.Countdown
-	if a.consult(ctx) {
-		verdicts, status, action, pause = a.spare(ctx), exitNothing, config.Reboot, leavePause
+	if reason := a.consult(ctx); reason != "" {
+		verdicts, status, action, pause = a.spare(ctx, reason), exitNothing, config.Reboot, leavePause
 		if !inPE() {
 			action = config.Wait
 		}
@@ -75,12 +75,12 @@ func (a *agent) once(ctx context.Context) (status int, again bool) {
 }
 
 // spare leaves the machine as it is, since the server wants it so.
-func (a *agent) spare(ctx context.Context) (verdicts []verdict) {
+func (a *agent) spare(ctx context.Context, reason string) (verdicts []verdict) {
 	a.site.scan(ctx)
 	for _, v := range a.volumes {
 		verdicts = append(verdicts, verdict{outcome: spared, volume: v, text: "left as it is"})
 	}
-	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + a.server.decision.Reason})
+	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + reason})
 	return verdicts
 }
 

@@ -98,6 +98,9 @@ func (a *agent) readMedia(ctx context.Context) {
 	if a.config, note = readConfig(a.mediaDir); note != "" {
 		notes = append(notes, note)
 	}
+	if a.serials, note = readSerials(a.mediaDir); note != "" {
+		notes = append(notes, note)
+	}
 	var more []string
 	a.packs, a.badRules, more = readRules(a.mediaDir, a.config.AllowUnsignedRules)
 	found := readKeyFiles(a.mediaDir, "the media")

@@ -28,6 +28,7 @@ type media struct {
 	packs   []*remediate.Pack
 	// badRules counts rule packs that could not be read or are not trusted: what they would have healed is not known.
 	badRules int
+	serials  config.Serials
 	// notes are what a person should know of the media's files.
 	notes []string
 }
@@ -38,6 +39,8 @@ const mediaDir = "/run/media"
 type bootParameters struct {
 	mediaID string
 	dryRun  bool
+	// listed says that the media have a list of the machines that they are for.
+	listed bool
 }
 
 func readBootParameters() bootParameters {
@@ -52,6 +55,7 @@ func parseBootParameters(cmdline string) bootParameters {
 			p.mediaID = id
 		}
 		p.dryRun = p.dryRun || word == "bootmend.dry-run"
+		p.listed = p.listed || word == "bootmend.serials"
 	}
 	return p
 }
@@ -103,6 +107,9 @@ func (m *media) String() string {
 func (m *media) read() {
 	var note string
 	if m.config, note = readConfig(m.root); note != "" {
+		m.note("%s", note)
+	}
+	if m.serials, note = readSerials(m.root); note != "" {
 		m.note("%s", note)
 	}
 	m.keys = readKeyFiles(m.root, "the media")

@@ -39,6 +39,22 @@ func readConfig(dir string) (c config.Config, note string) {
 	return c, note
 }
 
+// readSerials reads the list of the machines that media are for; media without one are for all. A list that cannot be
+// read, which the note tells, is for none: nobody knows who was meant.
+func readSerials(dir string) (s config.Serials, note string) {
+	data, err := os.ReadFile(filepath.Join(dir, config.SerialsPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ""
+	}
+	if err == nil {
+		s, err = config.ParseSerials(data)
+	}
+	if err != nil {
+		return config.Serials{}, fmt.Sprintf("%s: %s. No machine will be healed until this is corrected.", config.SerialsPath, oneLine(err))
+	}
+	return s, ""
+}
+
 // readRules reads the media's rule packs; media without any use the packaged ones. A pack that is not trusted or
 // cannot be read is left out whole, noted, and counted as bad: half a rule is worse than none.
 func readRules(dir string, allowUnsigned bool) (packs []*remediate.Pack, bad int, notes []string) {

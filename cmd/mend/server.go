@@ -3,8 +3,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -49,7 +51,7 @@ type server struct {
 
 // useServer begins to reach the server that the media name. It goes on until the machine restarts.
 func (a *common) useServer(ctx context.Context, c config.Server) {
-	if c.IsZero() || a.server != nil && a.server.config == c {
+	if c.IsZero() || a.unlisted() != "" || a.server != nil && a.server.config == c {
 		return
 	}
 	pin, err := c.Pin()
@@ -138,16 +140,42 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// consult waits for the server's decision, at the beginning and again before each try of a machine that was left as it is.
+// unlisted is why the machine is not among those that the media are for; "" if it is.
+func (a *common) unlisted() string {
+	switch serial := a.started.Machine.Serial; {
+	case a.serials == nil || a.serials.Has(serial):
+		return ""
+	case len(a.serials) == 0:
+		return "the list of the machines that the media are for cannot be read"
+	case serial == "":
+		return "the media are for certain serial numbers, and this machine's firmware tells none"
+	default:
+		return fmt.Sprintf("the media are for other machines: serial number %s is not in their list of %d", serial, len(a.serials))
+	}
+}
+
+// consult finds out whether the machine is to be left as it is, and why; "" if it is not. What the media say comes first.
+// A dry run changes nothing, so that nobody is asked.
+func (a *common) consult(ctx context.Context) (leave string) {
+	if a.forceDry {
+		return ""
+	}
+	if reason := a.unlisted(); reason != "" {
+		a.con.note(bold, "This machine is left as it is: %s.", reason)
+		a.log.Errorf("looking whether this machine is meant", "left as it is: %s", reason)
+		return reason
+	}
+	return a.askDecision(ctx)
+}
+
+// askDecision waits for the server's decision, at the beginning and again before each try of a machine that was left as it is.
 // Without an answer the machine does what the media say: a server that is down must not keep a floor of machines from
-// being healed. It reports whether the machine is to be left as it is.
-func (a *common) consult(ctx context.Context) (leave bool) {
+// being healed.
+func (a *common) askDecision(ctx context.Context) (leave string) {
 	s := a.server
 	switch {
-	case s == nil, a.forceDry: // a dry run changes nothing
-		return false
-	case a.consulted && s.decision.Decision != fleet.Leave:
-		return false
+	case s == nil, a.consulted && s.decision.Decision != fleet.Leave:
+		return ""
 	case a.consulted:
 		soon, cancel := context.WithTimeout(ctx, helloPatience)
 		defer cancel()
@@ -164,7 +192,7 @@ func (a *common) consult(ctx context.Context) (leave bool) {
 	if !s.answered() {
 		a.con.note(red, "The server %s does not answer: %s. This machine goes on without it.", s.config, oneLine(s.reason()))
 		a.log.Errorf("asking the server", "%s", oneLine(s.reason()))
-		return false
+		return ""
 	}
 	s.mu.Lock()
 	address := s.address
@@ -176,11 +204,11 @@ func (a *common) consult(ctx context.Context) (leave bool) {
 	case fleet.Leave:
 		a.con.note(bold, "The server %s wants this machine (%s) to be left as it is: %s", s.config, address, harmless(s.decision.Reason))
 		a.log.Errorf("asking the server", "left as it is: %s", s.decision.Reason)
-		return true
+		return cmp.Or(s.decision.Reason, "the server wants it so")
 	default:
 		a.con.line("Server %s, reached as %s", s.config, address)
 	}
-	return false
+	return ""
 }
 
 // await waits for the server's first answer, for as long as there is hope.

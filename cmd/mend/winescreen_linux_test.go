@@ -235,6 +235,25 @@ func hasCard() bool {
 	return false
 }
 
+// testUnlisted leaves a machine as it is whose serial number is not in the media's list, or if nobody can read that.
+func (w *wine) testUnlisted(t *testing.T, dummy string) {
+	w.write(w.path("bootmend/config.yaml"), []byte("countdown: 0s\n"))
+	list := w.path("bootmend/serials.txt")
+	defer func() { w.check(os.Remove(list)) }()
+	for listed, says := range map[string]string{"PF2ABCDE\n": "the media are for ", "# none\n": "bootmend/serials.txt: the list of machines has no serial number"} {
+		w.write(list, []byte(listed))
+		dir := t.TempDir()
+		files := w.windowsTree(dir)
+		w.drive("f", dir, dummy)
+		out, status := w.run(t, "", nil, "-stay")
+		if !strings.Contains(out, says) || !strings.Contains(out, "This machine is left as it is: ") || status != exitNothing {
+			t.Errorf("with a list of %q: status %d, and does not say %q", listed, status, says)
+		}
+		expectTree(t, dir, files, false)
+		w.drive("f", "", "")
+	}
+}
+
 // testBeyond has a rule that would take more than its blast radius: the agent asks, as the one for Linux does.
 func (w *wine) testBeyond(t *testing.T, dummy string) {
 	const pack = `apiVersion: bootmend/v1

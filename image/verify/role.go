@@ -28,6 +28,7 @@ var roles = []struct{ prefix, what string }{
 	{media.PathRules + "/", ruleFile},
 	{media.PathTrust + "/", trust},
 	{media.PathConfig, settings},
+	{media.PathSerials, settings},
 	{media.PathNotice, text},
 	{media.PathLicences, text},
 	{media.PathReadme, text},

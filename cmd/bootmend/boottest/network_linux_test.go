@@ -245,6 +245,45 @@ func TestServeOthers(t *testing.T) {
 	}
 }
 
+// TestServeSerials heals a machine whose serial number is in the list, and sends one on to its disk that is not meant.
+func TestServeSerials(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "floor3.txt")
+	check(t, os.WriteFile(list, []byte("# reception\r\nPF2ABCDE\r\n"+strings.ToLower(DefaultSerial)+"\r\n"), 0o600))
+	for name, test := range map[string]struct {
+		limit []string
+		meant bool
+	}{
+		"meant":  {[]string{"--serial-file", list}, true},
+		"others": {[]string{"--serial", "PF2ABCDE,5CD1234ABC"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			bootmend, err := program()
+			check(t, err)
+			n := newNetwork(t)
+			disk := newDisk(t, DiskOptions{Plain: true})
+			before := sum(t, disk.Path)
+			n.dhcp(someAddresses, "--no-ping")
+			n.start("boot", "serving machines", bootmend, append([]string{"serve", "--countdown", "0s"}, test.limit...)...)
+			m := boot(t, Options{Firmware: SecureBoot, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(SecureBoot)})
+			if test.meant {
+				m.healed()
+			} else {
+				m.expect("This machine is left as it is: the media are for other machines: serial number "+DefaultSerial+" is not in their list of 2", patience)
+			}
+			m.reset(patience)
+			m.noDefect()
+			if test.meant {
+				examine(t, disk, true)
+			} else if sum(t, disk.Path) != before {
+				t.Error("the machine was to be left as it is, and its disk was changed")
+			}
+			m.resume()
+			m.expect(StandIn, patience)
+		})
+	}
+}
+
 // TestServeHTTPS starts a machine whose firmware has the certificate enrolled, and leaves nothing of the boot files to HTTP
 // or TFTP.
 func TestServeHTTPS(t *testing.T) {
