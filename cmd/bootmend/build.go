@@ -150,9 +150,12 @@ func (o *buildOptions) spec(ctx context.Context, messages io.Writer) (image.Spec
 
 // machines are those that the media are for; nil is all of them.
 func (o *buildOptions) machines() (config.Serials, error) {
-	for _, serial := range o.serials {
+	if o.serials != nil && len(o.serials) == 0 {
+		return nil, usagef("--serial: is empty, so that no machine would be healed: leave the flag out to heal all")
+	}
+	for i, serial := range o.serials {
 		if err := config.CheckSerial(serial); err != nil {
-			return nil, &usageError{fmt.Errorf("--serial: %w", err)}
+			return nil, &usageError{fmt.Errorf("--serial, number %d: %w", i+1, err)}
 		}
 	}
 	if o.serialFile == "" {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -42,11 +43,20 @@ func ParseSerials(data []byte) (Serials, error) {
 	return s, nil
 }
 
-// CheckSerial says why a text is no serial number.
+// keyLike is the shape of a recovery password, however its groups are parted.
+var keyLike = regexp.MustCompile(`\d{6}(\D*\d{6}){7}`)
+
+// CheckSerial says why a text is no serial number. The error does not have the text: it may be a recovery password, in a
+// list of keys that was taken for one of machines.
 func CheckSerial(text string) error {
-	odd := func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar || r == '#' }
-	if text == "" || text != strings.TrimSpace(text) || len(text) > 64 || strings.ContainsFunc(text, odd) {
-		return fmt.Errorf("%q is no serial number: use up to 64 characters as on the machine's label", text)
+	odd := func(r rune) bool {
+		return !unicode.IsPrint(r) || r == unicode.ReplacementChar || strings.ContainsRune("#,;\"", r)
+	}
+	switch {
+	case keyLike.MatchString(text):
+		return errors.New("that is a recovery password, not a serial number")
+	case text == "" || text != strings.TrimSpace(text) || len(text) > 64 || strings.ContainsFunc(text, odd):
+		return errors.New("that is no serial number: use up to 64 characters as on the machine's label, and no comma, semicolon, quote or #")
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ func TestParseSerials(t *testing.T) {
 		"empty":     {in: "", err: "no serial number"},
 		"remarks":   {in: "# floor 3\n\n", err: "no serial number"},
 		"UTF-16":    {in: "\xff\xfeP\x00F\x002\x00", err: "line 1: "},
+		"keys":      {in: "110011-220022-330033-440044-550055-660066-111111-222222\n", err: "line 1: that is a recovery password"},
+		"bare key":  {in: "PF2ABCDE\n110011220022330033440044550055660066111111222222\n", err: "line 2: that is a recovery password"},
+		"a table":   {in: "Serial,Owner\nPF2ABCDE,reception\n", err: "line 1: that is no serial number"},
 		"too long":  {in: "PF2ABCDE\n" + strings.Repeat("x", 65), err: "line 2: "},
 		"too large": {in: strings.Repeat("#", maxSerials+1), err: "more than"},
 	} {
@@ -25,6 +28,9 @@ func TestParseSerials(t *testing.T) {
 			got, err := ParseSerials([]byte(test.in))
 			if test.err == "" && (err != nil || !slices.Equal(got, test.want)) || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Fatalf("%q, %v; want %q, %q", got, err, test.want, test.err)
+			}
+			if err != nil && strings.Contains(err.Error(), "110011") {
+				t.Errorf("the error has the key: %v", err)
 			}
 		})
 	}
