@@ -93,7 +93,7 @@ func withTree(root, name string, use func(*tree) error) (err error) {
 
 func (t *tree) replace(name, kept string, data []byte) error {
 	dir, fresh := path.Dir(name), kept+newSuffix
-	if _, err := t.root.Lstat(kept); err == nil {
+	if present(t.fsys, kept) && !sameFile(t.fsys, kept, name) { // the same file has both names where a try was cut short
 		return fmt.Errorf("keep the old file: %s exists", kept)
 	}
 	if err := t.writeFile(dir, path.Base(fresh), data); err != nil {

@@ -393,9 +393,13 @@ func verifyDisabled(fsys fs.FS, d Disabled) error {
 // one was put in place.
 func (m *ManifestHive) done(fsys fs.FS) bool { return present(fsys, m.Kept) && present(fsys, m.Path) }
 
-// stillDisabled counts the services of the hive that are disabled now.
+// stillDisabled counts the services of the hive that are disabled now. Where the replacing of the hive was cut short, all
+// are taken for it, so that the run can be undone.
 func (m *ManifestHive) stillDisabled(fsys fs.FS) (int, error) {
 	n := 0
+	if _, cut := cutShort(fsys, path.Dir(m.Path), path.Base(m.Path)); cut {
+		return len(m.Services), nil
+	}
 	if !m.done(fsys) {
 		return 0, nil
 	}
@@ -426,6 +430,18 @@ func (m *ManifestHive) stillDisabled(fsys fs.FS) (int, error) {
 func (t *tree) restoreHive(ctx context.Context, run string, m *ManifestHive, res *RestoreResult, dry bool) error {
 	if err := realPath(t.fsys, m.Path); err != nil {
 		return err
+	}
+	if _, cut := cutShort(t.fsys, path.Dir(m.Path), path.Base(m.Path)); cut {
+		// An earlier try, or the run itself, ended between the renames: Windows cannot start without its hive.
+		if dry {
+			for _, service := range m.Services {
+				res.Services = append(res.Services, service.Name)
+			}
+			return nil
+		}
+		if err := t.putBack(m.Path); err != nil {
+			return err
+		}
 	}
 	if !m.done(t.fsys) {
 		for _, service := range m.Services {

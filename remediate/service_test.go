@@ -407,3 +407,57 @@ func TestHostileHiveManifest(t *testing.T) {
 		}
 	}
 }
+
+// TestPowerCutRestoreService cuts the power at each step of an undo: doing it again leaves a Windows with the hive that it
+// had.
+func TestPowerCutRestoreService(t *testing.T) {
+	pack := parsePack(t, servicePack)
+	errCut := errors.New("power cut")
+	options := RestoreOptions{Packs: []*Pack{pack}}
+	for cut := 0; ; cut++ {
+		root := serviceTree(t)
+		done, err := Quarantine(context.Background(), root, plan(t, root, pack), testRun(t, "one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, err := openTree(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps, at := 0, ""
+		tr.before = func(step, name string) error {
+			if steps++; steps > cut {
+				if at == "" {
+					at = step + " " + name
+				}
+				return errCut
+			}
+			return nil
+		}
+		r := restoring{tree: tr, packs: options.Packs, res: &RestoreResult{}}
+		cutErr := r.run(context.Background(), done.Dir)
+		if err := tr.close(); err != nil {
+			t.Fatal(err)
+		}
+		// It is listed for as long as there is something to undo.
+		runs, err := Healed(os.DirFS(root))
+		now, _ := os.ReadFile(filepath.Join(root, systemPath))
+		if undone := string(now) == string(servicesHive()); err != nil || undone != (len(runs) == 0) {
+			t.Fatalf("%s: undone: %t, but %d runs are listed, %v", at, undone, len(runs), err)
+		}
+		if _, err := Restore(context.Background(), root, done.Dir, options); err != nil {
+			t.Fatalf("%s: %v", at, err)
+		}
+		data, err := os.ReadFile(filepath.Join(root, systemPath))
+		if err != nil || string(data) != string(servicesHive()) {
+			t.Fatalf("%s: the hive is not as it was: %v", at, err)
+		}
+		if cutErr == nil {
+			if cut < 5 {
+				t.Fatalf("only %d steps", cut)
+			}
+			t.Logf("%d steps", cut)
+			return
+		}
+	}
+}
