@@ -85,12 +85,22 @@ func newAgent(con *console, mediaDir string) *agent {
 
 // readMedia takes in what the stick or Windows PE brings.
 func (a *agent) readMedia(ctx context.Context) {
+	if _, err := os.Stat(a.mediaDir); a.mediaDir != "" && err != nil {
+		a.mediaDir = "" // pulled since
+	}
 	if a.mediaDir == "" {
 		a.mediaDir = awaitMedia()
 	}
 	if a.mediaDir == "" {
-		a.con.note(red, "No folder bootmend is found: the packaged rules are used, and no keys.")
-		a.config, a.packs = config.Default(), defaultPacks()
+		a.config, a.packs, a.badRules, a.serials = config.Default(), defaultPacks(), 0, nil
+		if !inPE() {
+			a.con.note(red, "No folder bootmend is found: the packaged rules are used, and no keys.")
+			return
+		}
+		// All media with Windows PE have one, which may say that nothing is to be changed, or on certain machines only.
+		a.config.DryRun, a.config.OnSuccess = true, config.Wait
+		a.con.note(red, "The media's folder bootmend is not found. Nothing is changed, since the settings are in it. Plug the stick into another USB port, and try again.")
+		a.log.Errorf("reading the media", "the folder bootmend is not found")
 		return
 	}
 	var notes []string

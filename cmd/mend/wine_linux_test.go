@@ -378,6 +378,7 @@ func TestWine(t *testing.T) {
 	w.must(w.command(wineProgram("wineserver"), "-w")) // what it knows of the registry is on the disk
 	t.Run("screen", func(t *testing.T) { w.testScreen(t, image, password, id) })
 	t.Run("control server", func(t *testing.T) { w.testControl(t, image, password, id) })
+	t.Run("no media", func(t *testing.T) { w.testNoMedia(t, dummy) })
 	t.Run("media for others", func(t *testing.T) { w.testUnlisted(t, dummy) })
 	t.Run("beyond the blast radius", func(t *testing.T) { w.testBeyond(t, dummy) })
 	t.Run("attached disk", func(t *testing.T) { w.testAttached(t, dummy) })

@@ -235,6 +235,24 @@ func hasCard() bool {
 	return false
 }
 
+// testNoMedia starts Windows PE of a stick that is not seen, and whose settings are not known therefore.
+func (w *wine) testNoMedia(t *testing.T, dummy string) {
+	away := w.path("bootmend-away")
+	w.check(os.Rename(w.path("bootmend"), away))
+	defer func() { w.check(os.Rename(away, w.path("bootmend"))) }()
+	dir := t.TempDir()
+	files := w.windowsTree(dir)
+	w.drive("f", dir, dummy)
+	defer w.drive("f", "", "")
+	out, _ := w.run(t, "", nil, "-stay")
+	for _, want := range []string{"folder bootmend is not found. Nothing is changed", "Dry run: nothing is changed"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("does not say %q", want)
+		}
+	}
+	expectTree(t, dir, files, false)
+}
+
 // testUnlisted leaves a machine as it is whose serial number is not in the media's list, or if nobody can read that.
 func (w *wine) testUnlisted(t *testing.T, dummy string) {
 	w.write(w.path("bootmend/config.yaml"), []byte("countdown: 0s\n"))
