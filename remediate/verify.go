@@ -10,10 +10,19 @@ import (
 
 // Verify checks what a quarantine says it did, on a tree that was mounted afresh
 // so that nothing comes from memory: each moved file is gone from its old place, is
-// complete at its new one, and the manifest reads back and lists it. The error
+// complete at its new one, and the manifest reads back and lists it; what was put
+// back is there. The error
 // names every file for which that is not so.
 func Verify(ctx context.Context, fsys fs.FS, res *Result) error {
-	if res == nil || len(res.Moved)+len(res.Disabled) == 0 {
+	if res == nil {
+		return nil
+	}
+	for _, p := range res.PutBack {
+		if !present(fsys, p) {
+			return fmt.Errorf("verify %s: it is not back at its place", Printable(p))
+		}
+	}
+	if len(res.Moved)+len(res.Disabled) == 0 {
 		return nil
 	}
 	m, err := readManifest(fsys, res.Dir)

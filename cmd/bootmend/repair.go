@@ -257,6 +257,10 @@ func (r *repairing) repair(ctx context.Context, one *repaired) error {
 	}
 	one.log.Add(check)
 	err = errors.Join(err, verifyErr)
+	if n := len(one.Plan.Problems); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%s could not be looked at, so it is not known whether there is more to repair: %s: %s",
+			plural(n, "place"), remediate.Printable(one.Plan.Problems[0].Path), one.Plan.Problems[0].Why))
+	}
 	if err != nil {
 		result = remediate.ResultEvent{Outcome: remediate.OutcomeFailed, Message: err.Error()}
 	}

@@ -32,10 +32,9 @@ type common struct {
 	keys keyring
 	// forceDry is set by the menu.
 	forceDry bool
-	// server is what the media name; nil for none. consulted is set once it was asked what to do, serverDry if it wants a
-	// dry run.
-	server               *server
-	consulted, serverDry bool
+	// server is what the media name; nil for none. serverDry is set if it wants a dry run.
+	server    *server
+	serverDry bool
 	// wake gets a value when something may have turned up that scan should look at.
 	wake chan struct{}
 	site site

@@ -126,6 +126,9 @@ func (a *common) healOne(ctx context.Context, v *volume) verdict {
 	} else {
 		a.con.line("Looking at %s", v.title())
 	}
+	if reason := a.lateDecision(); reason != "" {
+		return verdict{outcome: spared, volume: v, text: v.title() + " is left as it is: " + reason}
+	}
 	return a.site.heal(ctx, v)
 }
 
@@ -270,8 +273,8 @@ func (a *common) confirm(ctx context.Context, question string) bool {
 }
 
 // conclude logs and tells what came of a plan: err is what went wrong on the way, verifyErr what reading it back from the
-// disk has shown.
-func (a *common) conclude(v *volume, result *remediate.Result, err, verifyErr error) verdict {
+// disk has shown. Where the plan could not see everything, nobody knows whether the machine is healed.
+func (a *common) conclude(v *volume, plan *remediate.Plan, result *remediate.Result, err, verifyErr error) verdict {
 	a.log.Add(remediate.QuarantineEvent{Device: v.device(), Result: result})
 	check := remediate.VerifyEvent{Device: v.device(), OK: verifyErr == nil}
 	if verifyErr != nil {
@@ -298,6 +301,9 @@ func (a *common) conclude(v *volume, result *remediate.Result, err, verifyErr er
 	}
 	if err != nil {
 		return a.fail(v, "quarantining", err)
+	}
+	if len(plan.Problems) > 0 {
+		return a.fail(v, "looking for more faulty files, after what was found is healed", errors.New(plan.Problems[0].Path+": "+plan.Problems[0].Why))
 	}
 	return verdict{outcome: healed, volume: v}
 }

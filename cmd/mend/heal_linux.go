@@ -58,7 +58,7 @@ func (a *agent) quarantine(ctx context.Context, v *volume, f finding) verdict {
 	if result == nil {
 		return a.fail(v, "quarantining", errors.Join(err, closeErr))
 	}
-	return a.conclude(v, result, errors.Join(err, closeErr), a.verify(ctx, v, result))
+	return a.conclude(v, f.plan, result, errors.Join(err, closeErr), a.verify(ctx, v, result))
 }
 
 func (a *agent) verify(ctx context.Context, v *volume, result *remediate.Result) (err error) {

@@ -196,11 +196,11 @@ func (a *agent) unlockByStartupKey(ctx context.Context, v *volume, match keys.Ma
 		if k.ID != match.Protector.ID {
 			continue
 		}
-		dir, err := os.MkdirTemp("", "bootmend")
-		if err != nil {
+		var dir string
+		if dir, err = os.MkdirTemp("", "bootmend"); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }() // the result: a key that stays must be told
 		file := filepath.Join(dir, match.Protector.ID.String()+".BEK")
 		if err := os.WriteFile(file, k.Data.Reveal(), 0o600); err != nil {
 			return err
@@ -221,7 +221,7 @@ func (a *agent) heal(ctx context.Context, v *volume) verdict {
 	if result == nil {
 		return a.fail(v, "quarantining", err)
 	}
-	return a.conclude(v, result, err, errors.Join(flush(v.drive), remediate.Verify(ctx, os.DirFS(v.root()), result)))
+	return a.conclude(v, found.plan, result, err, errors.Join(flush(v.drive), remediate.Verify(ctx, os.DirFS(v.root()), result)))
 }
 
 // mayDiscard implements site: the Windows that runs is not asleep, whatever its file says.

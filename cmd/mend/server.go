@@ -39,6 +39,8 @@ type server struct {
 	// welcome is closed when the server has answered for the first time; decision may be read then.
 	welcome  chan struct{}
 	decision fleet.Welcome
+	// asking is set once it was waited for, applied once the machine has heeded its decision.
+	asking, applied bool
 
 	mu      sync.Mutex
 	address string                           // of this machine, once it has one
@@ -168,15 +170,19 @@ func (a *common) consult(ctx context.Context) (leave string) {
 	return a.askDecision(ctx)
 }
 
-// askDecision waits for the server's decision, at the beginning and again before each try of a machine that was left as it is.
-// Without an answer the machine does what the media say: a server that is down must not keep a floor of machines from
+// askDecision waits for the server's decision, at the beginning and again before each try of a machine that was left as it
+// is. Without an answer the machine does what the media say: a server that is down must not keep a floor of machines from
 // being healed.
 func (a *common) askDecision(ctx context.Context) (leave string) {
 	s := a.server
 	switch {
-	case s == nil, a.consulted && s.decision.Decision != fleet.Leave:
+	case s == nil:
 		return ""
-	case a.consulted:
+	case s.asking && !s.answered():
+		return "" // it was waited for already
+	case s.asking && s.applied && s.decision.Decision != fleet.Leave:
+		return ""
+	case s.asking && s.applied:
 		soon, cancel := context.WithTimeout(ctx, helloPatience)
 		defer cancel()
 		decision, err := s.client.Hello(soon)
@@ -184,7 +190,7 @@ func (a *common) askDecision(ctx context.Context) (leave string) {
 			s.decision = decision
 		} // otherwise what it said last holds
 	}
-	a.consulted = true
+	s.asking = true
 	if !s.answered() {
 		a.con.line("Asking the server %s ...", s.config)
 		s.await(ctx)
@@ -194,6 +200,31 @@ func (a *common) askDecision(ctx context.Context) (leave string) {
 		a.log.Errorf("asking the server", "%s", oneLine(s.reason()))
 		return ""
 	}
+	return a.applyDecision()
+}
+
+// lateDecision applies what the server has answered after it was waited for in vain: from then on it gives keys, and what
+// it wants has to be heeded before they are used.
+func (a *common) lateDecision() (leave string) {
+	s := a.server
+	switch {
+	case s == nil, a.forceDry, !s.answered():
+		return ""
+	case !s.applied:
+		return a.applyDecision()
+	case s.decision.Decision == fleet.Leave: // another volume was spared before
+		return cmp.Or(s.decision.Reason, serverWish)
+	}
+	return ""
+}
+
+// serverWish is the reason of a server that tells none.
+const serverWish = "the server wants it so"
+
+// applyDecision does as the server, which has answered, wants, and tells it.
+func (a *common) applyDecision() (leave string) {
+	s := a.server
+	s.applied = true
 	s.mu.Lock()
 	address := s.address
 	s.mu.Unlock()
@@ -204,7 +235,7 @@ func (a *common) askDecision(ctx context.Context) (leave string) {
 	case fleet.Leave:
 		a.con.note(bold, "The server %s wants this machine (%s) to be left as it is: %s", s.config, address, harmless(s.decision.Reason))
 		a.log.Errorf("asking the server", "left as it is: %s", s.decision.Reason)
-		return cmp.Or(s.decision.Reason, "the server wants it so")
+		return cmp.Or(s.decision.Reason, serverWish)
 	default:
 		a.con.line("Server %s, reached as %s", s.config, address)
 	}
