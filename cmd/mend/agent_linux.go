@@ -215,6 +215,7 @@ func (a *agent) forgetPulled(blocks []attach.Block) {
 			delete(a.guarded, name)
 			delete(a.handsOff, name)
 			delete(a.foreign, name)
+			delete(a.discard, name) // the next disk of that name has a session of its own
 		}
 	}
 }

@@ -149,7 +149,7 @@ func (a *agent) goToWindows(ctx context.Context, verdicts []verdict) {
 }
 
 // withoutFirmware is the same on a machine with a BIOS, which can't be told: a disc is ejected; a stick must
-// be pulled, which only matters where the machine has come here again after it was healed.
+// be pulled, which only matters where the machine has come here again after it was healed, or would come again and again.
 func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 	if a.media == nil {
 		return
@@ -162,11 +162,16 @@ func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 		a.con.line("The disc is ejected, so that the next start goes to Windows.")
 		return
 	}
-	if v.outcome != healedBefore {
+	state := "healed"
+	switch v.outcome {
+	case healedBefore:
+	case spared:
+		state = "left as it is"
+	default:
 		a.con.line("Pull the stick while the machine restarts, or it starts from it again.")
 		return
 	}
-	a.con.note(bold, "Pull the stick now: this machine is healed and goes on to Windows as soon as the stick is out. (Enter goes on at once.)")
+	a.con.note(bold, "Pull the stick now: this machine is %s and goes on to Windows as soon as the stick is out. (Enter goes on at once.)", state)
 	a.con.beep()
 	// Whatever ends the question, the machine goes on.
 	_ = a.con.ask(ctx, &screen.Choice{Letters: string(screen.Enter)}, &watch{every: 250 * time.Millisecond, look: func() error {
