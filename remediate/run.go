@@ -6,6 +6,7 @@ import (
 	"io"
 	"path"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -36,6 +37,36 @@ type Identity struct {
 	UUID         string `json:"uuid,omitempty"`
 	Model        string `json:"model,omitempty"`
 	ComputerName string `json:"computer_name,omitempty"`
+}
+
+// Known is what tells the machine from others: its serial number and UUID, as far as its maker has set them, otherwise the
+// computer's name. It is empty where nothing does, and the same for all spellings in capitals and small letters.
+func (id Identity) Known() string {
+	var parts []string
+	for _, s := range []string{id.Serial, id.UUID} {
+		if Meaningful(s) {
+			parts = append(parts, strings.ToUpper(s))
+		}
+	}
+	if len(parts) == 0 {
+		return strings.ToUpper(id.ComputerName)
+	}
+	return strings.Join(parts, " / ")
+}
+
+// Meaningful reports whether a serial number or UUID of SMBIOS tells machines apart: many boards carry a placeholder.
+func Meaningful(s string) bool {
+	if strings.Trim(s, "0FfXx-. ") == "" {
+		return false
+	}
+	switch strings.ToLower(strings.Trim(s, ". ")) {
+	case "none", "n/a", "unknown", "default string", "default", "empty", "undefined", "not specified", "not applicable", "not available",
+		"invalid", "oem", "o.e.m", "system serial number", "chassis serial number", "base board serial number", "to be filled by o.e.m",
+		"serial", "serial number", "sn", "123456789", "1234567890", "0123456789", "0123456789abcdef",
+		"03000200-0400-0500-0006-000700080009": // the UUID of boards whose firmware was never set up
+		return false
+	}
+	return true
 }
 
 // NewRun makes a run with an identifier drawn from rnd.

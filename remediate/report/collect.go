@@ -164,31 +164,11 @@ func (r *run) computer() string {
 	return cmp.Or(r.names, r.identity.ComputerName, r.described)
 }
 
-// machine identifies the machine that the run was on: by its serial number, or where the manufacturer gave none, by
-// what else there is.
+// machine identifies the machine that the run was on.
 func (r *run) machine() string {
-	switch {
-	case meaningful(r.identity.Serial):
-		return "serial " + strings.ToUpper(r.identity.Serial)
-	case meaningful(r.identity.UUID):
-		return "uuid " + strings.ToUpper(r.identity.UUID)
-	case r.computer() != "":
-		return "name " + strings.ToUpper(r.computer())
-	}
-	return "run " + r.name
-}
-
-// meaningful reports whether an SMBIOS string tells machines apart; many boards carry a placeholder.
-func meaningful(s string) bool {
-	if strings.Trim(s, "0FfXx-. ") == "" {
-		return false
-	}
-	switch strings.ToLower(strings.TrimRight(s, ". ")) {
-	case "none", "n/a", "unknown", "default string", "not specified", "not applicable", "not available", "invalid", "oem", "o.e.m",
-		"system serial number", "to be filled by o.e.m", "123456789", "1234567890", "0123456789", "serial":
-		return false
-	}
-	return true
+	id := r.identity
+	id.ComputerName = r.computer()
+	return cmp.Or(id.Known(), "run "+r.name)
 }
 
 // clip bounds a text and makes it safe for a terminal.

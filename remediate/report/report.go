@@ -176,7 +176,7 @@ func (m *Machine) add(one *run) {
 			*to = from
 		}
 	}
-	if meaningful(one.identity.Serial) {
+	if remediate.Meaningful(one.identity.Serial) {
 		m.Serial = one.identity.Serial
 	}
 	set(&m.UUID, one.identity.UUID)

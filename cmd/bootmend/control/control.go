@@ -213,11 +213,9 @@ func (s *Server) reached(err error) {
 	}
 }
 
-// knownBy is what tells a machine from others: its serial number, or what else it has. A machine may say anything here,
-// so nothing is given for it alone.
-func knownBy(m remediate.Identity, run string) string {
-	return clip(cmp.Or(m.Serial, m.UUID, m.ComputerName, run))
-}
+// knownBy is what tells a machine from others, or its run where nothing does. A machine may say anything here, so nothing
+// is given for it alone.
+func knownBy(m remediate.Identity, run string) string { return cmp.Or(clipped(m).Known(), run) }
 
 // maxText bounds what a machine says of itself, in bytes.
 const maxText = 100
@@ -331,7 +329,13 @@ func (s *Server) forget(v *visit) {
 }
 
 // name is what a person knows a machine by.
-func name(m *store.Machine) string { return cmp.Or(m.Identity.ComputerName, m.ID) }
+func name(m *store.Machine) string {
+	serial := m.Identity.Serial
+	if !remediate.Meaningful(serial) {
+		serial = ""
+	}
+	return cmp.Or(m.Identity.ComputerName, serial, m.ID)
+}
 
 // key gives a key, or has the machine wait. What must not be given looks to the machine like what nobody has.
 func (s *Server) key(ctx context.Context, from string, q fleet.KeyRequest) (fleet.KeyAnswer, error) {

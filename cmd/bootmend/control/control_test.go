@@ -291,7 +291,7 @@ func TestApproval(t *testing.T) {
 			t.Errorf("%d: no %q in\n%s", status, want, page)
 		}
 	}
-	if status := s.post(browser, "/approve", url.Values{"run": {run.Name()}}); status != http.StatusSeeOther {
+	if status := s.post(browser, "/approve", url.Values{"run": {run.Name()}, "id": {knownID}}); status != http.StatusSeeOther {
 		t.Errorf("approve: %d", status)
 	}
 	if got := s.wants(known, knownID); got != secretKey {
@@ -363,6 +363,44 @@ func TestHalt(t *testing.T) {
 	}
 }
 
+// TestPlaceholderSerial has boards whose maker left the serial number out: they are machines of their own all the same.
+func TestPlaceholderSerial(t *testing.T) {
+	s := newSite(t, "", Options{HaltAfter: new(2), Approve: true})
+	identity := func(i int) remediate.Identity {
+		return remediate.Identity{Serial: "To be filled by O.E.M.", UUID: fmt.Sprintf("4c4c4544-0000-0000-0000-%012d", i)}
+	}
+	const n = maxKeysOfMachine + 6
+	for i := range n {
+		q := fleet.KeyRequest{Run: runNo(i), Machine: identity(i), Protector: knownID}
+		if a, err := s.key(context.Background(), "10.0.0.1", q); err != nil || a.State != fleet.Wait {
+			t.Fatalf("%d: %v, %v", i, a, err)
+		}
+	}
+	if got := s.shows().Totals; got.Machines != n || got.Waiting != n {
+		t.Fatalf("%+v of %d machines", got, n)
+	}
+	for _, e := range s.audit() {
+		if e.Event == "limited" {
+			t.Fatalf("limits of one machine hold for all: %+v", e)
+		}
+	}
+	if s.post(s.browser(), "/approve", url.Values{"run": {runNo(0)}, "id": {knownID}}); s.asks("10.0.0.1", "", runNo(n), knownID) != fleet.Wait {
+		t.Error("one was approved, and another one has the key")
+	}
+	for i := range 2 {
+		if s.shows().Halted != "" {
+			t.Fatalf("halted after %d", i)
+		}
+		run := remediate.Run{ID: fmt.Sprintf("fail%d", i), Time: time.Now(), Machine: identity(i)}
+		if err := s.report(context.Background(), "10.0.0.1", run.Name(), logOf(run, remediate.OutcomeFailed)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.shows().Halted == "" {
+		t.Error("two machines failed, and it goes on")
+	}
+}
+
 const rollout = `
 rings:
   - {name: pilot, machines: ["pf2*"], dry_run: true}
@@ -414,11 +452,11 @@ func TestRings(t *testing.T) {
 	}
 	is("PF2A", fleet.DryRun, remediate.OutcomeDryRun)
 	is("B", fleet.Leave, remediate.OutcomeLeft) // counts nowhere
-	is("X", fleet.Leave, "")
+	is("E", fleet.Leave, "")
 	is("PF2B", fleet.DryRun, remediate.OutcomeDryRun)
 	is("B", fleet.Heal, remediate.OutcomeHealed)
 	is("C", fleet.Heal, remediate.OutcomeFailed)
-	is("X", fleet.Leave, "") // 1 of 2
+	is("E", fleet.Leave, "") // 1 of 2
 	is("D", fleet.Heal, remediate.OutcomeHealed)
 	if got := s.shows().Rings; len(got) != 3 || got[1].Done != 3 || got[1].Well != 2 || !got[2].Open {
 		t.Errorf("%+v", got)
@@ -426,7 +464,7 @@ func TestRings(t *testing.T) {
 
 	// It is the same after a restart.
 	s = newSite(t, s.dir, Options{Rollout: rings, HaltAfter: new(1)})
-	is("X", fleet.Heal, remediate.OutcomeFailed)
+	is("E", fleet.Heal, remediate.OutcomeFailed)
 	is("Y", fleet.Leave, "")
 	s = newSite(t, s.dir, Options{Rollout: rings})
 	is("Y", fleet.Leave, "") // halted is kept, too
@@ -451,7 +489,7 @@ func TestRings(t *testing.T) {
 		}
 	}
 	is("B", fleet.Heal, "")
-	is("X", fleet.Heal, "")
+	is("E", fleet.Heal, "")
 }
 
 // TestPercent chooses about as many as it says, and always the same.
@@ -463,8 +501,9 @@ func TestPercent(t *testing.T) {
 	in := 0
 	for i := range 10_000 {
 		serial := fmt.Sprintf("SN%d", i)
-		ring := r.of(remediate.Identity{Serial: serial}, serial)
-		if ring != r.of(remediate.Identity{Serial: serial}, strings.ToLower(serial)) {
+		ringOf := func(id remediate.Identity) int { return r.of(id, knownBy(id, "run")) }
+		ring := ringOf(remediate.Identity{Serial: serial})
+		if ring != ringOf(remediate.Identity{Serial: strings.ToLower(serial), UUID: "00000000-0000-0000-0000-000000000000"}) {
 			t.Fatalf("%s changes its ring", serial)
 		}
 		if ring == 0 {

@@ -36,7 +36,7 @@ type Ring struct {
 	Name string `yaml:"name"`
 	// Machines are serial numbers or UUIDs; * and ? are wildcards.
 	Machines []string `yaml:"machines"`
-	// Percent of all machines, chosen by their serial number, so that it is always the same ones.
+	// Percent of all machines, chosen by what they are known by, so that it is always the same ones.
 	Percent int  `yaml:"percent"`
 	DryRun  bool `yaml:"dry_run"`
 }
@@ -85,7 +85,7 @@ const none = -1
 
 // of is the ring of a machine.
 func (r *Rollout) of(m remediate.Identity, known string) int {
-	sum := sha256.Sum256([]byte("bootmend ring\n" + strings.ToUpper(known)))
+	sum := sha256.Sum256([]byte("bootmend ring\n" + known))
 	place := int(binary.BigEndian.Uint32(sum[:]) % 100)
 	for i, ring := range r.Rings {
 		if place < ring.Percent {
