@@ -36,6 +36,8 @@ const (
 	// fragments are what firmware fails at.
 	maxBlock  = 1500 - 20 - 8 - 4
 	maxWindow = 64
+	// maxTimeout keeps a client that has gone from holding its place for long.
+	maxTimeout = 10
 )
 
 // request is a request to read a file, with what was asked for in options; zero where it was not.
@@ -86,7 +88,7 @@ func parseRequest(p []byte) (request, error) {
 				r.window = min(value, maxWindow)
 			}
 		case "timeout":
-			if value >= 1 && value <= 255 {
+			if value >= 1 && value <= maxTimeout { // otherwise the server's own holds
 				r.timeout = value
 			}
 		case "tsize":

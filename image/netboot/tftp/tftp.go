@@ -132,13 +132,9 @@ type sender struct {
 }
 
 func (t *sender) run() error {
-	timeout := firstTimeout
-	if t.timeout > 0 {
-		timeout = time.Duration(t.timeout) * time.Second
-	}
 	answer := make([]byte, 512)
 	if hello := t.accept(len(t.data)); hello != nil {
-		if _, err := t.exchange(timeout, answer, func() error { _, err := t.conn.Write(hello); return err }, 0, 0); err != nil {
+		if _, err := t.exchange(answer, func() error { _, err := t.conn.Write(hello); return err }, 0, 0); err != nil {
 			return err
 		}
 	}
@@ -150,7 +146,7 @@ func (t *sender) run() error {
 	packet := make([]byte, 4+size)
 	for base := 0; base < blocks; {
 		count := min(max(t.window, 1), blocks-base)
-		acked, err := t.exchange(timeout, answer, func() error {
+		acked, err := t.exchange(answer, func() error {
 			for i := base; i < base+count; i++ {
 				binary.BigEndian.PutUint16(packet, opData)
 				binary.BigEndian.PutUint16(packet[2:], uint16(i+1)) // begins again at 0 behind 65,535
@@ -169,17 +165,25 @@ func (t *sender) run() error {
 	return nil
 }
 
+// wait is how long an answer is waited for: what was agreed on, or a little longer each time.
+func (t *sender) wait(try int) time.Duration {
+	if t.timeout > 0 {
+		return time.Duration(t.timeout) * time.Second
+	}
+	return firstTimeout << min(try, 2)
+}
+
 // exchange sends until an answer acknowledges one of the count blocks behind base, or base itself where there are none,
 // and returns how many it acknowledges. Where the first block of a window was lost, the client says so by
 // acknowledging base again (RFC 7440); that is believed once between two timeouts, and never without windows: answering
 // each one doubles every packet from there on.
-func (t *sender) exchange(timeout time.Duration, answer []byte, send func() error, base uint16, count int) (int, error) {
+func (t *sender) exchange(answer []byte, send func() error, base uint16, count int) (int, error) {
 	for try := range maxTries {
 		if err := send(); err != nil {
 			return 0, err // among others: nobody listens there any more
 		}
 		resent := count <= 1
-		if err := t.conn.SetReadDeadline(time.Now().Add(timeout << min(try, 2))); err != nil {
+		if err := t.conn.SetReadDeadline(time.Now().Add(t.wait(try))); err != nil {
 			return 0, err
 		}
 		for {

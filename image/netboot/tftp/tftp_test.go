@@ -259,6 +259,30 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// TestTimeout: a client may ask for a time-out, but not for one that holds its place for an hour when it has gone.
+func TestTimeout(t *testing.T) {
+	for asked, want := range map[string]time.Duration{"": 19 * time.Second, "1": 6 * time.Second, "10": time.Minute, "11": 19 * time.Second, "255": 19 * time.Second} {
+		options := []string{"file", "octet", "blksize", "1468"}
+		if asked != "" {
+			options = append(options, "timeout", asked)
+		}
+		r, err := parseRequest(packetOf(opRead, options...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if agreed := bytes.Contains(r.accept(1), []byte("timeout")); agreed != (r.timeout > 0) {
+			t.Errorf("%q: agreed %v", asked, agreed)
+		}
+		var most time.Duration
+		for try := range maxTries {
+			most += (&sender{request: r}).wait(try)
+		}
+		if most != want {
+			t.Errorf("%q: given up after %s, want %s", asked, most, want)
+		}
+	}
+}
+
 func FuzzRequest(f *testing.F) {
 	f.Add(packetOf(opRead, "bootx64.efi", "octet", "tsize", "0", "blksize", "1468", "windowsize", "4"))
 	f.Add(packetOf(opRead, "/grub/grub.cfg", "OCTET", "blksize", "1024", "tsize", "0"))
@@ -269,7 +293,7 @@ func FuzzRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if r.name == "" || r.block != 0 && (r.block < minBlock || r.block > maxBlock) || r.window < 0 || r.window > maxWindow || r.timeout < 0 || r.timeout > 255 {
+		if r.name == "" || r.block != 0 && (r.block < minBlock || r.block > maxBlock) || r.window < 0 || r.window > maxWindow || r.timeout < 0 || r.timeout > maxTimeout {
 			t.Errorf("%q gave %+v", p, r)
 		}
 		if answer := r.accept(1 << 30); len(answer) > 512 {
