@@ -16,8 +16,11 @@ import (
 // LogSchema names the form of the log: JSON Lines, one event a line.
 const LogSchema = "bootmend.log/v1"
 
-// maxLogSize bounds what a log keeps in memory.
-const maxLogSize = 8 << 20
+// MaxLogSize bounds what a log keeps, in bytes. The end of it is for results: what came of a run must not be missing.
+const (
+	MaxLogSize = 4 << 20
+	roomToEnd  = 64 << 10
+)
 
 // Line is one line of a log. The member that Event names is set, the others are
 // not.
@@ -236,7 +239,11 @@ func (l *Log) Add(e Event) {
 			Error: &ErrorEvent{Step: "log", Message: err.Error()}})
 	}
 	b = append(redact(b), '\n')
-	if l.lines.Len()+len(b) <= maxLogSize {
+	most := MaxLogSize
+	if line.Result == nil {
+		most -= roomToEnd
+	}
+	if l.lines.Len()+len(b) <= most {
 		l.lines.Write(b)
 	} else {
 		l.full = true
@@ -267,7 +274,7 @@ func (l *Log) SinkErrors() error {
 		errs = append(errs, s.err)
 	}
 	if l.full {
-		errs = append(errs, fmt.Errorf("log: more than %d bytes, the last lines are not kept", maxLogSize))
+		errs = append(errs, fmt.Errorf("log: more than %d bytes, the last lines are not kept", MaxLogSize))
 	}
 	return errors.Join(errs...)
 }

@@ -238,3 +238,22 @@ func TestScanLogAgreesWithJSON(t *testing.T) {
 		}
 	}
 }
+
+// TestLogIsFull: what came of the run is kept all the same, and a server takes what is kept.
+func TestLogIsFull(t *testing.T) {
+	l := testLog(t)
+	for range MaxLogSize/1000 + 10 {
+		l.Errorf("test", "%s", strings.Repeat("x", 1000))
+	}
+	l.Add(ResultEvent{Outcome: OutcomeHealed})
+	data := l.Bytes()
+	if len(data) > MaxLogSize || len(data) < MaxLogSize-roomToEnd-2000 {
+		t.Errorf("%d bytes are kept of %d", len(data), MaxLogSize)
+	}
+	if end := data[bytes.LastIndexByte(data[:len(data)-1], '\n')+1:]; !bytes.Contains(end, []byte(`"outcome":"healed"`)) {
+		t.Errorf("the end is %s", end)
+	}
+	if err := l.SinkErrors(); err == nil || !strings.Contains(err.Error(), "not kept") {
+		t.Errorf("said: %v", err)
+	}
+}

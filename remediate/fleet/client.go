@@ -38,7 +38,7 @@ type Client struct {
 // NewClient talks to the server at address, "https://HOST:PORT", whose certificate has the SHA-256 pin. Nothing is sent yet.
 func NewClient(address string, pin [sha256.Size]byte, token Token, run remediate.Run) *Client {
 	transport := &http.Transport{
-		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 20 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 20 * time.Second, ExpectContinueTimeout: 5 * time.Second,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13,
 			// The clock of a broken machine may be wrong and no authority is asked: the certificate is known.
@@ -149,7 +149,12 @@ func (c *Client) send(ctx context.Context, path, challenge string, body []byte, 
 	}
 	if challenge != "" {
 		request.Header.Set(HeaderChallenge, challenge)
-		request.Header.Set(HeaderProof, c.token.Proof(challenge, path, body))
+		sum := sha256.Sum256(body)
+		request.Header.Set(HeaderDigest, Digest(sum))
+		request.Header.Set(HeaderProof, c.token.Proof(challenge, path, sum))
+		if len(body) > MaxRequest {
+			request.Header.Set("Expect", "100-continue") // a challenge that has grown old must not cost the whole log
+		}
 	}
 	response, err := c.http.Do(request)
 	if failed := (*url.Error)(nil); errors.As(err, &failed) {

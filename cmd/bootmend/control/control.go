@@ -57,6 +57,7 @@ type Server struct {
 	options    Options
 	keys       map[bitlocker.GUID]bitlocker.RecoveryPassword
 	challenges *challenges
+	reading    *reading
 	now        func() time.Time
 	sessions   sessions
 
@@ -89,7 +90,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		o.Printf = func(string, ...any) {}
 	}
 	s := &Server{
-		options: o, challenges: newChallenges(), now: time.Now, sessions: newSessions(),
+		options: o, challenges: newChallenges(), reading: newReading(), now: time.Now, sessions: newSessions(),
 		typed: map[question]bitlocker.RecoveryPassword{}, changed: make(chan struct{}),
 		keys: make(map[bitlocker.GUID]bitlocker.RecoveryPassword, len(o.Keys.Entries)),
 	}

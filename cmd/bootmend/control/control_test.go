@@ -546,6 +546,7 @@ func TestStrangers(t *testing.T) {
 	if _, err := fleet.NewClient(s.web.URL, [32]byte{1}, boot, run).Hello(ctx); !errors.Is(err, fleet.ErrCertificate) {
 		t.Errorf("another certificate: %v", err)
 	}
+	sum := func(body []byte) [sha256.Size]byte { return sha256.Sum256(body) }
 	send := func(path, challenge, proof string, body []byte) int {
 		t.Helper()
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.web.URL+path, bytes.NewReader(body))
@@ -554,6 +555,7 @@ func TestStrangers(t *testing.T) {
 		}
 		r.Header.Set(fleet.HeaderChallenge, challenge)
 		r.Header.Set(fleet.HeaderProof, proof)
+		r.Header.Set(fleet.HeaderDigest, fleet.Digest(sum(body)))
 		answer, err := s.web.Client().Do(r)
 		if err != nil {
 			t.Fatal(err)
@@ -567,7 +569,7 @@ func TestStrangers(t *testing.T) {
 	}
 	now := time.Now()
 	fresh := s.challenges.make(now)
-	good := boot.Proof(fresh, fleet.PathKey, body)
+	good := boot.Proof(fresh, fleet.PathKey, sum(body))
 	old := s.challenges.make(now.Add(-time.Hour))
 	foreign := newChallenges().make(now)
 	for name, test := range map[string]struct {
@@ -576,11 +578,11 @@ func TestStrangers(t *testing.T) {
 	}{
 		"nothing":             {fleet.PathKey, "", "", body},
 		"no proof":            {fleet.PathKey, fresh, "", body},
-		"wrong token":         {fleet.PathKey, fresh, fleet.Token("x").Proof(fresh, fleet.PathKey, body), body},
+		"wrong token":         {fleet.PathKey, fresh, fleet.Token("x").Proof(fresh, fleet.PathKey, sum(body)), body},
 		"another body":        {fleet.PathKey, fresh, good, []byte("{}")},
 		"another path":        {fleet.PathHello, fresh, good, body},
-		"old challenge":       {fleet.PathKey, old, boot.Proof(old, fleet.PathKey, body), body},
-		"made-up challenge":   {fleet.PathKey, foreign, boot.Proof(foreign, fleet.PathKey, body), body},
+		"old challenge":       {fleet.PathKey, old, boot.Proof(old, fleet.PathKey, sum(body)), body},
+		"made-up challenge":   {fleet.PathKey, foreign, boot.Proof(foreign, fleet.PathKey, sum(body)), body},
 		"report of no one":    {fleet.PathReport + "/" + run.Name(), "", "", logOf(run, remediate.OutcomeHealed)},
 		"no base64 challenge": {fleet.PathKey, "%%%", good, body},
 	} {
@@ -597,7 +599,7 @@ func TestStrangers(t *testing.T) {
 	// A proof does not make everything right.
 	prove := func(path string, body []byte) int {
 		challenge := s.challenges.make(time.Now())
-		return send(path, challenge, boot.Proof(challenge, path, body), body)
+		return send(path, challenge, boot.Proof(challenge, path, sum(body)), body)
 	}
 	for name, test := range map[string]struct {
 		path string
@@ -642,6 +644,71 @@ func TestStrangers(t *testing.T) {
 	_ = answer.Body.Close()
 	if answer.StatusCode != http.StatusForbidden || s.shows().Halted != "" {
 		t.Errorf("another site paused it: %s", answer.Status)
+	}
+}
+
+// counted counts what is read of it.
+type counted struct {
+	io.Reader
+	n int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
+
+func (c *counted) Close() error { return nil }
+
+// TestBodies: of a request without a proof nothing is read, and of all others no more at once than the memory holds.
+func TestBodies(t *testing.T) {
+	s := newSite(t, "", Options{})
+	_, run := s.machine("A")
+	log := logOf(run, remediate.OutcomeHealed)
+	path := fleet.PathReport + "/" + run.Name()
+	post := func(token fleet.Token, from string, said, sent []byte, length int64) (status, read int) {
+		challenge, sum := s.challenges.make(time.Now()), sha256.Sum256(said)
+		body := &counted{Reader: bytes.NewReader(sent)}
+		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: path}, Body: body, ContentLength: length, RemoteAddr: from, Header: http.Header{}}
+		r.Header.Set(fleet.HeaderChallenge, challenge)
+		r.Header.Set(fleet.HeaderDigest, fleet.Digest(sum))
+		r.Header.Set(fleet.HeaderProof, token.Proof(challenge, path, sum))
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		return w.Code, body.n
+	}
+	whole := int64(len(log))
+	for name, test := range map[string]struct {
+		token      fleet.Token
+		said, sent []byte
+		length     int64
+		want, read int
+	}{
+		"no proof":       {"another token", log, log, whole, 401, 0},
+		"too large":      {boot, log, log, fleet.MaxReport + 1, 413, 0},
+		"of any length":  {boot, log, log, -1, 411, 0},
+		"something else": {boot, log, bytes.ToUpper(log), whole, 400, len(log)},
+		"right":          {boot, log, log, whole, 204, len(log)},
+	} {
+		if status, read := post(test.token, "10.0.0.1:1", test.said, test.sent, test.length); status != test.want || read != test.read {
+			t.Errorf("%s: %d, %d bytes were read; want %d, %d", name, status, read, test.want, test.read)
+		}
+	}
+	if s.reading.all != 0 || len(s.reading.of) != 0 {
+		t.Errorf("nothing is held any more, and yet %+v", s.reading)
+	}
+	sites := 0
+	for ; s.reading.take(fmt.Sprint("site ", sites), maxReadingOfSite-whole); sites++ {
+		if status, _ := post(boot, "10.0.0.1:1", log, log, whole); status != 204 {
+			t.Errorf("while others send, too: %d", status)
+		}
+	}
+	if status, read := post(boot, "10.0.0.1:1", log, log, maxReading-int64(sites)*(maxReadingOfSite-whole)+1); status != 503 || read != 0 {
+		t.Errorf("more than there is room for: %d, %d bytes were read", status, read)
+	}
+	if s.reading.take("site 0", whole+1) {
+		t.Error("one address may send more than its part")
 	}
 }
 
@@ -876,9 +943,12 @@ func FuzzRequest(f *testing.F) {
 		now = now.Add(2 * time.Hour) // what was asked before counts no more
 		for range 2 {
 			challenge := s.challenges.make(now)
-			r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: path}, Body: io.NopCloser(bytes.NewReader(body)), RemoteAddr: "10.0.0.1:1", Header: http.Header{}}
+			sum := sha256.Sum256(body)
+			r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: path}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+				RemoteAddr: "10.0.0.1:1", Header: http.Header{}}
 			r.Header.Set(fleet.HeaderChallenge, challenge)
-			r.Header.Set(fleet.HeaderProof, boot.Proof(challenge, path, body))
+			r.Header.Set(fleet.HeaderDigest, fleet.Digest(sum))
+			r.Header.Set(fleet.HeaderProof, boot.Proof(challenge, path, sum))
 			w := httptest.NewRecorder()
 			s.Handler().ServeHTTP(w, r)
 			if strings.Contains(w.Body.String(), "333333-444444") && !strings.Contains(strings.ToLower(string(body)), knownID) {

@@ -94,61 +94,107 @@ func (s *Server) serveChallenge(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// body reads a request and makes sure that it is proven. Otherwise it answers it, and ok is false.
-func (s *Server) body(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, ok bool) {
-	challenge := r.Header.Get(fleet.HeaderChallenge)
-	nonce, until, ok := s.challenges.valid(challenge, s.now())
-	if ok {
-		var err error
-		if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
-			http.Error(w, "too large or not whole", http.StatusRequestEntityTooLarge)
-			return nil, false
-		}
-		ok = s.options.Token.Check(r.Header.Get(fleet.HeaderProof), challenge, r.URL.Path, body) && s.challenges.use(nonce, until, s.now())
-	}
-	w.Header().Set(fleet.HeaderChallenge, s.challenges.make(s.now()))
+// withBody reads a request that is proven and has answer answer it. Of one without a proof nothing is read.
+func (s *Server) withBody(w http.ResponseWriter, r *http.Request, limit int64, answer func(body []byte)) {
+	challenge, now := r.Header.Get(fleet.HeaderChallenge), s.now()
+	nonce, until, valid := s.challenges.valid(challenge, now)
+	sum, digest := fleet.ParseDigest(r.Header.Get(fleet.HeaderDigest))
+	ok := valid && digest && s.options.Token.Check(r.Header.Get(fleet.HeaderProof), challenge, r.URL.Path, sum) && s.challenges.use(nonce, until, now)
+	w.Header().Set(fleet.HeaderChallenge, s.challenges.make(now))
 	if !ok {
 		s.mu.Lock()
 		s.counts.refused++
 		s.mu.Unlock()
 		http.Error(w, "no proof", http.StatusUnauthorized)
+		return
 	}
-	return body, ok
+	switch {
+	case r.ContentLength < 0:
+		http.Error(w, "how long is it?", http.StatusLengthRequired)
+		return
+	case r.ContentLength > limit:
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+		return
+	}
+	site := siteOf(hostOf(r.RemoteAddr))
+	if !s.reading.take(site, r.ContentLength) {
+		w.Header().Set("Retry-After", "3")
+		http.Error(w, "too much at once: ask again", http.StatusServiceUnavailable)
+		return
+	}
+	defer s.reading.give(site, r.ContentLength)
+	body, err := io.ReadAll(r.Body)
+	if err != nil || sha256.Sum256(body) != sum {
+		http.Error(w, "not whole", http.StatusBadRequest)
+		return
+	}
+	answer(body)
+}
+
+// How much of requests is held at once, in bytes: who has the token must not fill the memory.
+const (
+	maxReading       = 256 << 20
+	maxReadingOfSite = 64 << 20
+)
+
+// reading is what is held of requests, of all machines and of those behind one address.
+type reading struct {
+	mu  sync.Mutex
+	all int64
+	of  map[string]int64
+}
+
+func newReading() *reading { return &reading{of: map[string]int64{}} }
+
+func (r *reading) take(site string, n int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all+n > maxReading || r.of[site]+n > maxReadingOfSite {
+		return false
+	}
+	r.all += n
+	r.of[site] += n
+	return true
+}
+
+func (r *reading) give(site string, n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all -= n
+	if r.of[site] -= n; r.of[site] == 0 {
+		delete(r.of, site)
+	}
 }
 
 // proven is a handler that takes and gives JSON.
 func proven[Q, A any](s *Server, limit int64, answer func(ctx context.Context, from string, q Q) (A, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		body, ok := s.body(w, r, limit)
-		if !ok {
-			return
-		}
-		var q Q
-		if err := json.Unmarshal(body, &q); err != nil {
-			http.Error(w, errBadRequest.Error(), http.StatusBadRequest)
-			return
-		}
-		a, err := answer(r.Context(), hostOf(r.RemoteAddr), q)
-		if err != nil {
-			s.fail(w, err)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(a) // a client that is gone asks again
+		s.withBody(w, r, limit, func(body []byte) {
+			var q Q
+			if err := json.Unmarshal(body, &q); err != nil {
+				http.Error(w, errBadRequest.Error(), http.StatusBadRequest)
+				return
+			}
+			a, err := answer(r.Context(), hostOf(r.RemoteAddr), q)
+			if err != nil {
+				s.fail(w, err)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Cache-Control", "no-store")
+			_ = json.NewEncoder(w).Encode(a) // a client that is gone asks again
+		})
 	}
 }
 
 func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
-	body, ok := s.body(w, r, fleet.MaxReport)
-	if !ok {
-		return
-	}
-	if err := s.report(r.Context(), hostOf(r.RemoteAddr), r.PathValue("run"), body); err != nil {
-		s.fail(w, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
+	s.withBody(w, r, fleet.MaxReport, func(body []byte) {
+		if err := s.report(r.Context(), hostOf(r.RemoteAddr), r.PathValue("run"), body); err != nil {
+			s.fail(w, err)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
 }
 
 // fail answers with an error. What is the server's own matter is told to its person only.
