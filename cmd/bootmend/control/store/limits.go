@@ -49,9 +49,13 @@ func (u usage) String() string {
 	return b.String()
 }
 
-func (u usage) sum() (n int64) {
-	for _, count := range u {
-		n += count
+// sum is how much was taken within the hour. A server's clock may be a little ahead of another's; what is further ahead
+// was counted before a clock was set back, and does not hold anybody up.
+func (u usage) sum(now int64) (n int64) {
+	for when, count := range u {
+		if when <= now+1 {
+			n += count
+		}
 	}
 	return n
 }
@@ -64,8 +68,9 @@ func (t *Tx) Room(l Limit, n int64, now time.Time) (bool, error) {
 	if _, err := t.one([]any{&text}, "SELECT counts FROM limits WHERE kind = ?1 AND who = ?2", l.Kind, l.Who); err != nil {
 		return false, err
 	}
-	u, err := readUsage(text, slotOf(now))
-	return err == nil && u.sum()+n <= l.Most, err
+	at := slotOf(now)
+	u, err := readUsage(text, at)
+	return err == nil && u.sum(at)+n <= l.Most, err
 }
 
 // Take takes n where they are within a limit. Until the end of the transaction nobody else takes of the same.
@@ -76,11 +81,12 @@ func (t *Tx) Take(l Limit, n int64, now time.Time) (bool, error) {
 		ON CONFLICT (kind, who) DO UPDATE SET changed = ?3 RETURNING counts`, l.Kind, l.Who, toMicro(now)); err != nil {
 		return false, err
 	}
-	u, err := readUsage(text, slotOf(now))
-	if err != nil || u.sum()+n > l.Most {
+	at := slotOf(now)
+	u, err := readUsage(text, at)
+	if err != nil || u.sum(at)+n > l.Most {
 		return false, err
 	}
-	u[slotOf(now)] += n
+	u[at] += n
 	_, err = t.exec("UPDATE limits SET counts = ?3 WHERE kind = ?1 AND who = ?2", l.Kind, l.Who, u.String())
 	return true, err
 }

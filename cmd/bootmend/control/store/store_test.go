@@ -202,7 +202,7 @@ func contract(t *testing.T, open func(*testing.T) *DB) {
 		all.Go(func() {
 			got := false
 			if err := []*DB{db, other}[i%2].Do(ctx, func(tx *Tx) (err error) {
-				got, err = tx.Take(limit, 1, now.Add(time.Duration(i)*time.Minute))
+				got, err = tx.Take(limit, 1, now.Add(time.Duration(i)*5*time.Second))
 				return err
 			}); err != nil {
 				t.Error(err)
@@ -217,13 +217,26 @@ func contract(t *testing.T, open func(*testing.T) *DB) {
 	if taken != 25 {
 		t.Errorf("%d were taken, want 25", taken)
 	}
+	// A clock that was ahead and is set back holds nobody up, and does not forget.
+	do(db, func(tx *Tx) error {
+		ahead := Limit{Kind: "keys", Who: "ahead", Most: 10}
+		first, err := tx.Take(ahead, 10, now.Add(5*time.Hour))
+		back, err2 := tx.Take(ahead, 7, now)
+		more, err3 := tx.Room(ahead, 4, now)
+		again, err4 := tx.Room(ahead, 1, now.Add(5*time.Hour+30*time.Minute))
+		skew, err5 := tx.Room(ahead, 4, now.Add(-5*time.Minute)) // another server's
+		if !first || !back || more || again || skew {
+			t.Errorf("taken ahead %v, set back %v, then more %v; ahead again %v, other clock %v", first, back, more, again, skew)
+		}
+		return errors.Join(err, err2, err3, err4, err5)
+	})
 	do(db, func(tx *Tx) error {
 		room, err := tx.Room(limit, 1, now.Add(59*time.Minute))
 		later, err2 := tx.Room(limit, 25, now.Add(3*time.Hour))
 		if room || !later {
 			t.Errorf("room %v, later %v", room, later)
 		}
-		err3 := tx.ForgetLimits(now.Add(4 * time.Hour))
+		err3 := tx.ForgetLimits(now.Add(24 * time.Hour))
 		var n int
 		_, err4 := tx.one([]any{&n}, "SELECT COUNT(*) FROM limits")
 		if n != 0 {
@@ -298,12 +311,12 @@ func TestFull(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for text, want := range map[string]int64{"": 0, "100:3 101:4 ": 7, "80:100 100:1": 1, "88:5": 5, "87:5": 0} {
+	for text, want := range map[string]int64{"": 0, "100:3 101:4 ": 7, "80:100 100:1": 1, "88:5": 5, "87:5": 0, "101:2 102:7 ": 2} {
 		u, err := readUsage(text, 100)
-		if err != nil || u.sum() != want {
-			t.Errorf("%q: %d, %v, want %d", text, u.sum(), err, want)
+		if err != nil || u.sum(100) != want {
+			t.Errorf("%q: %d, %v, want %d", text, u.sum(100), err, want)
 		}
-		if again, err := readUsage(u.String(), 100); err != nil || again.sum() != want {
+		if again, err := readUsage(u.String(), 100); err != nil || again.sum(100) != want {
 			t.Errorf("%q written again: %v, %v", text, again, err)
 		}
 	}
