@@ -150,6 +150,15 @@ const (
 	OutcomeLeft          Outcome = "left" // as it was, because a server said so: it is still to be healed
 )
 
+// Known reports whether it is one of these; a log may be of a newer program, or not of one of ours.
+func (o Outcome) Known() bool {
+	switch o {
+	case OutcomeHealed, OutcomeNothingToHeal, OutcomeHealedBefore, OutcomeDryRun, OutcomeNeedsPerson, OutcomeFailed, OutcomeLeft:
+		return true
+	}
+	return false
+}
+
 // ResultEvent ends a run.
 type ResultEvent struct {
 	Outcome Outcome `json:"outcome"`

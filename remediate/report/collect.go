@@ -144,16 +144,15 @@ func (r *run) unlocked(l *remediate.Line) {
 func (r *run) ended(e *remediate.ResultEvent) {
 	r.before = e.Outcome == remediate.OutcomeHealedBefore
 	r.outcome, r.why = e.Outcome, common(e.Message)
-	switch e.Outcome {
-	case remediate.OutcomeHealed, remediate.OutcomeNothingToHeal, remediate.OutcomeNeedsPerson, remediate.OutcomeFailed:
-	case remediate.OutcomeDryRun:
-		r.dry = true
-	case remediate.OutcomeLeft:
-		r.outcome = remediate.OutcomeNeedsPerson
-	case remediate.OutcomeHealedBefore:
-		r.outcome = remediate.OutcomeHealed
-	default: // of a newer program
+	switch {
+	case !e.Outcome.Known():
 		r.outcome, r.why = remediate.OutcomeNeedsPerson, "result "+clip(string(e.Outcome))+" is not known to this version"
+	case e.Outcome == remediate.OutcomeDryRun:
+		r.dry = true
+	case e.Outcome == remediate.OutcomeLeft:
+		r.outcome = remediate.OutcomeNeedsPerson
+	case r.before:
+		r.outcome = remediate.OutcomeHealed
 	}
 	if needsPerson(r.outcome) && r.why == "" {
 		r.why = "the log does not tell why"

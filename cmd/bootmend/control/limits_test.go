@@ -151,6 +151,28 @@ func TestSpaceOfAudit(t *testing.T) {
 	}
 }
 
+// TestUnknownOutcome is a log of a newer program, or of who wants to be taken for one: nobody calls that machine healed, and
+// what it says does no harm.
+func TestUnknownOutcome(t *testing.T) {
+	for _, outcome := range []remediate.Outcome{"perfect", "", "Healed", "healed\x00", remediate.Outcome("\x1b[2J" + strings.Repeat("x", 1<<20))} {
+		s := newSite(t, "", Options{HaltAfter: new(1)})
+		c, run := s.machine("A")
+		if err := c.Report(context.Background(), logOf(run, outcome)); err != nil {
+			t.Fatal(err)
+		}
+		v := s.shows()
+		if m := v.Machines[0]; m.Outcome != remediate.OutcomeNeedsPerson || !strings.Contains(m.Message, "not known to this version") || len(m.Message) > 2*maxText {
+			t.Errorf("%.20q: %.20q, %.200q", outcome, m.Outcome, m.Message)
+		}
+		if v.Totals.Healed != 0 || v.Totals.Bad != 1 || v.Halted == "" {
+			t.Errorf("%.20q: %+v", outcome, v.Totals)
+		}
+		if strings.ContainsAny(s.lines.String(), "\x1b\x00") {
+			t.Errorf("%.20q reached the terminal", outcome)
+		}
+	}
+}
+
 // TestPages shows machines part by part, and exports all of them.
 func TestPages(t *testing.T) {
 	s := newSite(t, "", Options{})

@@ -40,6 +40,9 @@ func readLog(log []byte) (s said) {
 			s.identity.ComputerName = l.Windows.ComputerName
 		case l.Result != nil:
 			s.outcome, s.message = l.Result.Outcome, clip(l.Result.Message)
+			if !s.outcome.Known() {
+				s.outcome, s.message = remediate.OutcomeNeedsPerson, clip("its result is not known to this version: "+string(l.Result.Outcome))
+			}
 		}
 	})
 	return s
