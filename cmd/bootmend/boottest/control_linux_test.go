@@ -269,9 +269,10 @@ func (c *control) click(path string, form url.Values) {
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
 		list := curl("/machines.json", nil)
-		waits := regexp.MustCompile(`"run":"([^"]+)".*"waiting":\[`).FindStringSubmatch(list)
+		waits := regexp.MustCompile(`"run":"([^"]+)".*"waiting":\[{"key_id":"([^"]+)"`).FindStringSubmatch(list)
 		if waits != nil {
 			form.Set("run", waits[1])
+			form.Set("id", waits[2])
 			curl(path, form)
 			return
 		}

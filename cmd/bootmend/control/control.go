@@ -400,11 +400,12 @@ func (v *visit) ask(protector bitlocker.GUID, volume string) (result asked, err 
 	fresh := i < 0
 	if fresh {
 		// Each further key that is asked for counts: who has the token must not get at all of them by asking.
-		if err := v.charge(spaceOfQuestion); err != nil {
+		if len(wants) >= maxWants {
+			result.limited, err = v.refuse(&w)
 			return result, err
 		}
-		if len(wants) >= maxWants {
-			return asked{limited: true}, v.audit("limited", &w)
+		if err := v.charge(spaceOfQuestion); err != nil {
+			return result, err
 		}
 		wants, i = append(wants, w), len(wants)
 	}
@@ -452,6 +453,19 @@ func (v *visit) ask(protector bitlocker.GUID, volume string) (result asked, err 
 		return result, v.tx.PutWant(v.m.Run, *at)
 	}
 	return result, nil
+}
+
+// refuse writes down that a run asks for more keys than a machine has, once: it goes on asking. first is false when it was
+// written before.
+func (v *visit) refuse(w *store.Want) (first bool, err error) {
+	first, err = v.tx.Take(store.Limit{Kind: "refusals of a run", Who: v.m.Run, Most: 1}, 1, v.s.now())
+	if err != nil || !first {
+		return false, err
+	}
+	if err := v.charge(spaceOfLine); err != nil {
+		return false, err
+	}
+	return true, v.audit("limited", w)
 }
 
 // audit writes a line of this machine.
@@ -602,9 +616,15 @@ func (v *visit) done() (lines []string, err error) {
 	return append(lines, opened...), err
 }
 
-// approve lets a machine have the keys that it waits for now. Anybody with the token can claim its serial number later, so
-// nothing else is approved by that.
-func (s *Server) approve(ctx context.Context, run, who string) error {
+// approve lets a machine have keys that it waits for, which somebody has seen. Anybody with the token can claim its serial
+// number later, or ask for more under the name of its run, so nothing else is approved by that.
+func (s *Server) approve(ctx context.Context, run string, keyIDs []string, who string) error {
+	seen := map[string]bool{}
+	for _, text := range keyIDs {
+		if id, err := bitlocker.ParseGUID(text); err == nil {
+			seen[id.String()] = true
+		}
+	}
 	return s.do(ctx, func(tx *store.Tx) error {
 		m, err := tx.MachineOfRun(run)
 		if err != nil {
@@ -618,7 +638,7 @@ func (s *Server) approve(ctx context.Context, run, who string) error {
 			return err
 		}
 		for _, w := range wants {
-			if w.Given || w.Approved {
+			if w.Given || w.Approved || !seen[w.Protector] {
 				continue
 			}
 			if err := tx.Audit(s.event("approved", m, &w, who)); err != nil {

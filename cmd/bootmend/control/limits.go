@@ -9,7 +9,7 @@ import (
 // How many different keys may be asked for within an hour, all servers together. A machine has as many as volumes times
 // recovery passwords; a site's machines may all be behind one address. What is for all is an option.
 const (
-	maxWants          = 16 // in one run
+	maxWants          = 32 // in one run
 	maxKeysOfMachine  = 64
 	maxKeysOfAddress  = 500
 	maxSpaceOfAddress = 64 << 20 // bytes: 16,000 logs as they usually are

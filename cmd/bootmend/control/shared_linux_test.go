@@ -48,7 +48,7 @@ func TestShared(t *testing.T) {
 	if status := b.post(atB, "/key", url.Values{"run": {run.Name()}, "id": {knownID}, "key": {typedKey}}); status != http.StatusUnprocessableEntity {
 		t.Errorf("a key typed where the machine does not ask: %d", status)
 	}
-	if status := b.post(atB, "/approve", url.Values{"run": {run.Name()}}); status != http.StatusSeeOther {
+	if status := b.post(atB, "/approve", url.Values{"run": {run.Name()}, "id": {knownID}}); status != http.StatusSeeOther {
 		t.Errorf("approve: %d", status)
 	}
 	if got := a.wants(c, knownID); got != secretKey {
