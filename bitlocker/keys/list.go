@@ -165,10 +165,10 @@ func (l *List) WriteCSV(w io.Writer) error {
 	return nil
 }
 
-const (
-	maxProblems    = 10_000
-	maxStartupKeys = 100_000
-)
+const maxProblems = 10_000
+
+// MaxStartupKeys is how many startup keys a list or a vault holds.
+const MaxStartupKeys = 100_000
 
 // collector gathers what a source gives.
 type collector struct {
@@ -245,8 +245,8 @@ func (c *collector) addStartupKey(k StartupKey) {
 		c.list.Duplicates++
 		return
 	}
-	if len(c.list.StartupKeys) >= maxStartupKeys {
-		c.report(RowError{File: k.File, Line: k.Line, Kind: Unreadable, Reason: fmt.Sprintf("more than %d startup keys", maxStartupKeys)})
+	if len(c.list.StartupKeys) >= MaxStartupKeys {
+		c.report(RowError{File: k.File, Line: k.Line, Kind: Unreadable, Reason: fmt.Sprintf("more than %d startup keys", MaxStartupKeys)})
 		return
 	}
 	if k.File == "" {

@@ -75,12 +75,16 @@ func NewPassphrase(passphrase string, workFactor int) (age.Recipient, error) {
 	return r, nil
 }
 
-// Seal writes the keys of a list as a vault. The same list gives other bytes each time, as sealing has to.
+// Seal writes the keys of a list as a vault. The same list gives other bytes each time, as sealing has to. It is an error
+// where the list is more than a vault can hold.
 func Seal(w io.Writer, list *keys.List, o Options) error {
 	if len(list.Entries) > maxRows {
 		return fmt.Errorf("seal keys: %d keys are more than the %d that a vault holds", len(list.Entries), maxRows)
 	}
-	sealed, err := age.Encrypt(w, o.Recipients...)
+	if n := len(list.StartupKeys); n > keys.MaxStartupKeys {
+		return fmt.Errorf("seal keys: %d startup keys are more than the %d that a vault holds", n, keys.MaxStartupKeys)
+	}
+	sealed, err := age.Encrypt(&bounded{w, maxSize}, o.Recipients...)
 	if err != nil {
 		return fmt.Errorf("seal keys: %w", err)
 	}
@@ -88,6 +92,20 @@ func Seal(w io.Writer, list *keys.List, o Options) error {
 		return fmt.Errorf("seal keys: %w", err)
 	}
 	return nil
+}
+
+// bounded is a writer that takes no more than what is left.
+type bounded struct {
+	to   io.Writer
+	left int
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if len(p) > b.left {
+		return 0, fmt.Errorf("they are more than a vault holds, %d MiB: seal the keys of fewer computers", maxSize>>20)
+	}
+	b.left -= len(p)
+	return b.to.Write(p)
 }
 
 // writeText writes what is sealed.

@@ -16,9 +16,8 @@ import (
 )
 
 const (
-	maxRows        = 1_000_000
-	maxStartupKeys = 10_000
-	maxProblems    = 1_000
+	maxRows     = 1_000_000
+	maxProblems = 1_000
 )
 
 // ClockTolerance is how far the clock of a machine under repair may be ahead of the true time: Windows lets it run
@@ -144,8 +143,8 @@ func startupRow(row []byte) ([]byte, bool) {
 }
 
 func (v *Vault) addStartupKey(encoded []byte, line int) error {
-	if len(v.startup) == maxStartupKeys {
-		return fmt.Errorf("more than %d startup keys", maxStartupKeys)
+	if len(v.startup) == keys.MaxStartupKeys {
+		return fmt.Errorf("more than %d startup keys", keys.MaxStartupKeys)
 	}
 	data := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
 	defer clear(data)

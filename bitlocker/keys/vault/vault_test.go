@@ -7,10 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -568,6 +570,33 @@ func TestMany(t *testing.T) {
 		found, err := v.find(m)
 		if err != nil || len(found.Entries) != 1 || found.Entries[0].Password != e.Password || found.Entries[0].Computer != e.Computer {
 			t.Fatalf("key ID %s: %d keys, %v", e.ID, len(found.Entries), err)
+		}
+	}
+}
+
+// TestLimits: what is sealed can be opened, and what could not be opened is not sealed.
+func TestLimits(t *testing.T) {
+	_, made := volume(t, fvetest.Options{StartupKey: true})
+	one := startupKeys(t, made.BEK)
+	l := &keys.List{StartupKeys: slices.Repeat(one, 20_000)}
+	v, err := seal(t, l, Options{Recipients: []age.Recipient{withPassphrase(t)}}).Passphrase(passphrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Len() != 20_000 || len(v.Problems) != 0 {
+		t.Errorf("%d startup keys of 20000, %d problems", v.Len(), len(v.Problems))
+	}
+	long := manyKeys(3)
+	for i := range long.Entries {
+		long.Entries[i].Computer = strings.Repeat("x", maxSize/3)
+	}
+	for want, l := range map[string]*keys.List{
+		"100001 startup keys are more than the 100000": {StartupKeys: slices.Repeat(one, keys.MaxStartupKeys+1)},
+		"1000001 keys are more than the 1000000":       {Entries: make([]keys.Entry, maxRows+1)},
+		"more than a vault holds, 128 MiB":             long,
+	} {
+		if err := Seal(io.Discard, l, Options{Recipients: []age.Recipient{withPassphrase(t)}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }
