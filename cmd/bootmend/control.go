@@ -159,7 +159,7 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	if opts.keysPerHour < 0 {
 		return usagef("control: --keys-per-hour is a number of keys")
 	}
-	list, err := opts.readKeys(ctx, messages)
+	list, expired, err := opts.readKeys(ctx, messages)
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	}
 	signIn := control.NewSecret()
 	server, err := control.New(ctx, control.Options{
-		Keys: list, Token: token, SignIn: signIn, Name: url, Approve: opts.approve, HaltAfter: haltAfter, Rollout: rollout,
+		Keys: list, Expired: expired, Token: token, SignIn: signIn, Name: url, Approve: opts.approve, HaltAfter: haltAfter, Rollout: rollout,
 		KeysPerHour: opts.keysPerHour, Space: int64(opts.space), DB: db, Printf: tell,
 	})
 	if err != nil {
@@ -280,27 +280,29 @@ func (o *controlOptions) table() bool {
 	return !o.accessible && os.Getenv("TERM") != "dumb" && atTerminal() && foreground(os.Stdin)
 }
 
-// readKeys reads key files, or opens a vault.
-func (o *controlOptions) readKeys(ctx context.Context, messages io.Writer) (*keys.List, error) {
+// readKeys reads key files, or opens a vault, which may expire.
+func (o *controlOptions) readKeys(ctx context.Context, messages io.Writer) (list *keys.List, expired func(time.Time) error, err error) {
 	if len(o.keys) == 0 {
-		return &keys.List{}, nil
+		return &keys.List{}, nil, nil
 	}
 	if len(o.keys) == 1 && o.keys[0] != "-" {
 		switch sealed, err := readVault(o.keys[0]); {
 		case err == nil:
 			v, err := openVault(ctx, messages, sealed, o.passphraseFile, o.identities)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if err := v.CheckExpiry(time.Now()); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			return o.keyFilter.choose(messages, v.List())
+			list, err := o.keyFilter.choose(messages, v.List())
+			return list, v.CheckExpiry, err
 		case !errors.Is(err, vault.ErrNotVault):
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return readKeyLists(ctx, messages, o.keys, &o.keyFilter)
+	list, err = readKeyLists(ctx, messages, o.keys, &o.keyFilter)
+	return list, nil, err
 }
 
 // url is where machines find this server.

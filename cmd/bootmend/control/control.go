@@ -30,6 +30,8 @@ import (
 // Options are what the person who starts the server decides.
 type Options struct {
 	Keys *keys.List // those with an ID are given; may be nil: all keys are typed then
+	// Expired has an error once the time of Keys is over, and they are not given any more; nil is never.
+	Expired func(now time.Time) error
 	// Token is on the media of this server; SignIn lets people in.
 	Token  fleet.Token
 	SignIn fleet.Token
@@ -68,6 +70,7 @@ type Server struct {
 	rollout *Rollout      // what the database had last
 	down    bool          // the database did not answer last
 	told    time.Time     // when the person was last told that the space is used up
+	expired bool          // and the person was told
 	tidied  time.Time     // when old limits were last removed
 	changed chan struct{} // closed and replaced at each change
 }
@@ -414,7 +417,7 @@ func (v *visit) ask(protector bitlocker.GUID, volume string) (result asked, err 
 	v.s.mu.Lock()
 	typed, isTyped := v.s.typed[question{v.m.Run, protector}]
 	v.s.mu.Unlock()
-	password, found := v.s.keys[protector]
+	password, found := v.s.stored(protector)
 	if isTyped {
 		password = typed
 	}
@@ -453,6 +456,25 @@ func (v *visit) ask(protector bitlocker.GUID, volume string) (result asked, err 
 		return result, v.tx.PutWant(v.m.Run, *at)
 	}
 	return result, nil
+}
+
+// stored is a key that this server was started with, and may still give.
+func (s *Server) stored(protector bitlocker.GUID) (password bitlocker.RecoveryPassword, found bool) {
+	if password, found = s.keys[protector]; !found || s.options.Expired == nil {
+		return password, found
+	}
+	err := s.options.Expired(s.now())
+	if err == nil {
+		return password, true
+	}
+	s.mu.Lock()
+	told := s.expired
+	s.expired = true
+	s.mu.Unlock()
+	if !told {
+		s.options.Printf("%v: none of them is given any more; start the server again with a new vault, or type keys on the page", err)
+	}
+	return bitlocker.RecoveryPassword{}, false
 }
 
 // refuse writes down that a run asks for more keys than a machine has, once: it goes on asking. first is false when it was

@@ -151,6 +151,44 @@ func TestSpaceOfAudit(t *testing.T) {
 	}
 }
 
+// TestExpired: a server that runs on when the time of its vault is over gives none of its keys.
+func TestExpired(t *testing.T) {
+	now := time.Now()
+	end := now.Add(time.Hour)
+	s := newSite(t, "", Options{Approve: true, Expired: func(at time.Time) error {
+		if at.After(end) {
+			return errors.New("the vault has expired")
+		}
+		return nil
+	}})
+	s.now = func() time.Time { return now }
+	s.asks("10.0.0.1", "A", runNo(0), knownID)
+	s.asks("10.0.0.1", "B", runNo(1), knownID)
+	for i := range 2 {
+		if err := s.approve(context.Background(), runNo(i), []string{knownID}, "me"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.asks("10.0.0.1", "A", runNo(0), knownID); got != fleet.Given {
+		t.Errorf("in time: %s", got)
+	}
+	now = end.Add(time.Second)
+	for range 3 {
+		if got := s.asks("10.0.0.1", "B", runNo(1), knownID); got != fleet.Wait {
+			t.Errorf("too late: %s", got)
+		}
+	}
+	if n := strings.Count(s.lines.String(), "the vault has expired: none of them"); n != 1 {
+		t.Errorf("told %d times: %s", n, s.lines)
+	}
+	if err := s.typeKey(context.Background(), runNo(1), knownID, typedKey, "me"); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.asks("10.0.0.1", "B", runNo(1), knownID); got != fleet.Given {
+		t.Errorf("typed: %s", got)
+	}
+}
+
 // TestUnknownOutcome is a log of a newer program, or of who wants to be taken for one: nobody calls that machine healed, and
 // what it says does no harm.
 func TestUnknownOutcome(t *testing.T) {

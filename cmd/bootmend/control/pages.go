@@ -157,7 +157,7 @@ func (s *Server) shown(tx *store.Tx, machines []store.Machine) (list []Machine, 
 			if err != nil {
 				return nil, err
 			}
-			_, known := s.keys[protector]
+			_, known := s.stored(protector)
 			s.mu.Lock()
 			_, typed := s.typed[question{m.Run, protector}]
 			s.mu.Unlock()
