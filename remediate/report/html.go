@@ -35,6 +35,7 @@ type pageData struct {
 	MoreKeys           int
 	Chart              chart
 	SlotName           string
+	OtherTimes         int // runs that the chart leaves out
 }
 
 // chart is a bar chart in the units of an SVG view box.
@@ -69,6 +70,10 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	}
 	if len(r.Timeline) > 0 && r.Timeline[0].Hours == 24 {
 		d.SlotName = "day"
+	}
+	d.OtherTimes = r.Runs
+	for _, s := range r.Timeline {
+		d.OtherTimes -= s.Healed + s.NothingToDo + s.NeedsPerson
 	}
 	d.NeedPerson, d.MoreNeed = limit(d.NeedPerson)
 	d.Rest, d.MoreRest = limit(d.Rest)

@@ -195,16 +195,14 @@ func (m *Machine) add(one *run) {
 	m.NeedsPerson = needsPerson(one.outcome)
 }
 
-// timeline counts runs by the hour, or by the day where hours would be too many.
+// timeline counts runs by the hour, or by the day where hours would be too many. runs are sorted by their beginning. Clocks
+// that are years off, one way or the other, must not make a chart of a thousand empty days: only the busiest time is shown.
 func timeline(runs []*run) []Slot {
+	runs = busiest(runs, (maxSlots-1)*24*time.Hour)
 	first, last := runs[0].began, runs[len(runs)-1].began
 	step := time.Hour
 	if last.Sub(first) > maxSlots/2*time.Hour {
 		step = 24 * time.Hour
-	}
-	// A clock that is years off must not make a chart of a thousand empty days: only the busiest end is kept.
-	if n := last.Sub(first)/step + 1; n > maxSlots {
-		first = last.Add(-(maxSlots - 1) * step)
 	}
 	first = first.Truncate(step)
 	slots := make([]Slot, last.Sub(first)/step+1)
@@ -212,9 +210,6 @@ func timeline(runs []*run) []Slot {
 		slots[i].Start, slots[i].Hours = first.Add(time.Duration(i)*step), int(step/time.Hour)
 	}
 	for _, one := range runs {
-		if one.began.Before(first) {
-			continue
-		}
 		s := &slots[one.began.Sub(first)/step]
 		switch {
 		case needsPerson(one.outcome):
@@ -226,6 +221,21 @@ func timeline(runs []*run) []Slot {
 		}
 	}
 	return slots
+}
+
+// busiest are the most runs that began within a span; the later ones where there are as many twice.
+func busiest(runs []*run, span time.Duration) []*run {
+	var best []*run
+	from := 0
+	for i, one := range runs {
+		for one.began.Sub(runs[from].began) > span {
+			from++
+		}
+		if i+1-from >= len(best) {
+			best = runs[from : i+1]
+		}
+	}
+	return best
 }
 
 // maxSlots bounds the chart.

@@ -233,13 +233,14 @@ func TestHostile(t *testing.T) {
 }
 
 func TestTimeline(t *testing.T) {
-	at := func(times ...time.Duration) []Slot {
+	with := func(times ...time.Duration) *Report {
 		var logs [][]byte
 		for i, d := range times {
 			logs = append(logs, aRun{fmt.Sprintf("r%d", i), d, remediate.Identity{Serial: fmt.Sprint("S", i)}, []remediate.Event{result("healed", "")}}.log(t))
 		}
-		return collect(t, logs...).Timeline
+		return collect(t, logs...)
 	}
+	at := func(times ...time.Duration) []Slot { return with(times...).Timeline }
 	if s := at(0, 10*time.Minute, 2*time.Hour); len(s) != 3 || s[0].Healed != 2 || s[1].Healed != 0 || s[2].Healed != 1 || s[0].Hours != 1 {
 		t.Errorf("hours: %+v", s)
 	}
@@ -249,6 +250,20 @@ func TestTimeline(t *testing.T) {
 	// One machine's clock is at 1980.
 	if s := at(-44*365*24*time.Hour, 0); len(s) > maxSlots+1 || s[len(s)-1].Healed != 1 {
 		t.Errorf("%d slots, the last %+v", len(s), s[len(s)-1])
+	}
+	// One is ten years ahead, one far behind: the others are shown as if these were not there.
+	const year = 365 * 24 * time.Hour
+	if s := at(0, 10*time.Minute, 2*time.Hour, 10*year, -46*year); len(s) != 3 || s[0].Healed != 2 || s[2].Healed != 1 || s[0].Hours != 1 {
+		t.Errorf("clocks ahead and behind: %d slots, %+v", len(s), s[0])
+	}
+	for text, r := range map[string]*Report{"not shown: 1 at": with(0, time.Hour, 10*year), "": with(0, time.Hour)} {
+		var page bytes.Buffer
+		if err := r.WriteHTML(&page); err != nil || !strings.Contains(page.String(), text) || strings.Contains(page.String(), "not shown") != (text != "") {
+			t.Errorf("%q: %v, %s", text, err, page.String())
+		}
+	}
+	if s := at(0, 20*24*time.Hour, 100*24*time.Hour, 10*year); len(s) != 101 || s[0].Hours != 24 || s[100].Healed != 1 {
+		t.Errorf("days, and a clock ahead: %d slots, %+v", len(s), s[0])
 	}
 }
 
