@@ -62,6 +62,9 @@ func (a *agent) once(ctx context.Context) (status int, again bool) {
 	if ctx.Err() != nil || a.stay {
 		return status, false
 	}
+	if action == config.Reboot && !a.dryRun() && status != exitFailed {
+		a.goToWindows()
+	}
 	if action != config.Wait && !a.dryRun() && a.countdown(ctx, action, pause) {
 		if ctx.Err() != nil {
 			return status, false
@@ -82,6 +85,20 @@ func (a *agent) spare(ctx context.Context, reason string) (verdicts []verdict) {
 	}
 	a.log.Add(remediate.ResultEvent{Outcome: remediate.OutcomeLeft, Message: "left as it is: " + reason})
 	return verdicts
+}
+
+// goToWindows arranges that the next start goes to Windows although the medium of Windows PE is still in. Windows itself
+// comes by itself.
+func (a *agent) goToWindows() {
+	if !inPE() {
+		return
+	}
+	entry, err := bootWindowsNext()
+	if err != nil {
+		a.con.line("The firmware could not be told to start Windows next (%s). Pull the medium while the machine restarts, or it starts from it again.", oneLine(err))
+		return
+	}
+	a.con.line("The next start goes to %s.", entry)
 }
 
 // end restarts or stops the machine, and returns the exit status, for Windows takes a moment to.
@@ -111,7 +128,7 @@ func (a *agent) menu(ctx context.Context, verdicts []verdict, status int) (_ int
 		case 's':
 			a.safeMode(ctx)
 		case 'w':
-			a.con.line("Pull the medium while the machine restarts, or it starts from it again.")
+			a.goToWindows()
 			return a.end(config.Reboot, status), false
 		case 'f':
 			if err := setupNext(); err != nil {

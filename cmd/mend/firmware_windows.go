@@ -12,25 +12,58 @@ import (
 // globalVariables is EFI_GLOBAL_VARIABLE (UEFI 2.10, section 3.3), as Windows wants it written.
 const globalVariables = "{8BE4DF61-93CA-11D2-AA0D-00E098032B8C}"
 
-// setupNext makes the next start show the firmware's set-up screen (UEFI 2.10, section 8.5.4, OsIndications). A machine
-// that was started by a BIOS has no such variables.
-func setupNext() error {
-	const bootToSetup = 1
+// errBIOS is a machine that was started by a BIOS, or one whose firmware's variables Windows does not reach.
+var errBIOS = errors.New("this machine was started by a BIOS")
+
+// openFirmware makes sure that the firmware's variables can be read and written.
+func openFirmware() error {
 	if err := takePrivilege("SeSystemEnvironmentPrivilege"); err != nil {
 		return fmt.Errorf("the firmware's variables: %w", err)
 	}
-	supported, err := firmwareVariable("OsIndicationsSupported")
-	if errors.Is(err, windows.ERROR_INVALID_FUNCTION) {
-		return errors.New("this machine was started by a BIOS: press its set-up key at power-on")
+	if _, err := firmwareVariable("BootOrder"); errors.Is(err, windows.ERROR_INVALID_FUNCTION) {
+		return errBIOS
 	}
-	if err != nil || supported&bootToSetup == 0 {
+	return nil
+}
+
+// setupNext makes the next start show the firmware's set-up screen (UEFI 2.10, section 8.5.4, OsIndications).
+func setupNext() error {
+	const bootToSetup = 1
+	switch err := openFirmware(); {
+	case errors.Is(err, errBIOS):
+		return fmt.Errorf("%w: press its set-up key at power-on", err)
+	case err != nil:
+		return err
+	}
+	supported, err := firmwareVariable("OsIndicationsSupported")
+	if err != nil || len(supported) < 8 || binary.LittleEndian.Uint64(supported)&bootToSetup == 0 {
 		return errors.New("this firmware cannot be told to show its set-up screen: press its key at power-on")
 	}
-	wanted, err := firmwareVariable("OsIndications")
-	if err != nil {
-		wanted = 0 // it is set for the first time
+	var wanted uint64
+	if data, err := firmwareVariable("OsIndications"); err == nil && len(data) >= 8 {
+		wanted = binary.LittleEndian.Uint64(data)
 	}
-	return setFirmwareVariable("OsIndications", wanted|bootToSetup)
+	return setFirmwareVariable("OsIndications", binary.LittleEndian.AppendUint64(nil, wanted|bootToSetup))
+}
+
+// bootWindowsNext makes the next start, and only that one, go to Windows, and returns the description of its entry.
+// BootOrder is never written: changing it can make BitLocker ask for its recovery key.
+func bootWindowsNext() (string, error) {
+	if err := openFirmware(); err != nil {
+		return "", err
+	}
+	order, err := firmwareVariable("BootOrder")
+	if err != nil {
+		return "", err
+	}
+	number, option, err := windowsInOrder(order, firmwareVariable)
+	if err != nil {
+		return "", err
+	}
+	if err := setFirmwareVariable("BootNext", binary.LittleEndian.AppendUint16(nil, number)); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s (Boot%04X)", option.Description, number), nil
 }
 
 // takePrivilege switches on what this program may do but does not do by itself.
@@ -52,26 +85,24 @@ func takePrivilege(name string) error {
 	return windows.AdjustTokenPrivileges(token, false, &privileges, 0, nil, nil)
 }
 
-// firmwareVariable reads one of 64 bits (winbase.h, GetFirmwareEnvironmentVariableW).
-func firmwareVariable(name string) (uint64, error) {
-	var data [8]byte
-	n, err := callFirmware("GetFirmwareEnvironmentVariableW", name, &data)
-	if err == nil && n != uintptr(len(data)) {
-		err = fmt.Errorf("%s has %d bytes, not %d", name, n, len(data))
-	}
-	return binary.LittleEndian.Uint64(data[:]), err
+// maxVariable is more than any firmware keeps in a variable that is read here, in bytes.
+const maxVariable = 64 << 10
+
+// firmwareVariable reads one (winbase.h, GetFirmwareEnvironmentVariableW).
+func firmwareVariable(name string) ([]byte, error) {
+	data := make([]byte, maxVariable)
+	n, err := callFirmware("GetFirmwareEnvironmentVariableW", name, data)
+	return data[:min(n, maxVariable)], err
 }
 
 // setFirmwareVariable writes one, with the attributes that Windows gives: kept, and there for the firmware and for Windows.
-func setFirmwareVariable(name string, value uint64) error {
-	var data [8]byte
-	binary.LittleEndian.PutUint64(data[:], value)
-	_, err := callFirmware("SetFirmwareEnvironmentVariableW", name, &data)
+func setFirmwareVariable(name string, data []byte) error {
+	_, err := callFirmware("SetFirmwareEnvironmentVariableW", name, data)
 	return err
 }
 
 // callFirmware returns what the function does where that is not zero, which is its failure.
-func callFirmware(function, name string, data *[8]byte) (uintptr, error) {
+func callFirmware(function, name string, data []byte) (uintptr, error) {
 	p := kernel32.NewProc(function)
 	if err := p.Find(); err != nil {
 		return 0, err
@@ -84,7 +115,7 @@ func callFirmware(function, name string, data *[8]byte) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, _, err := p.Call(uintptr(unsafe.Pointer(variable)), uintptr(unsafe.Pointer(guid)), uintptr(unsafe.Pointer(data)), uintptr(len(data)))
+	n, _, err := p.Call(uintptr(unsafe.Pointer(variable)), uintptr(unsafe.Pointer(guid)), uintptr(unsafe.Pointer(unsafe.SliceData(data))), uintptr(len(data)))
 	if n == 0 {
 		return 0, fmt.Errorf("the firmware's variable %s: %w", name, err)
 	}

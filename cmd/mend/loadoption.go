@@ -77,6 +77,22 @@ func parseLoadOption(data []byte) (loadOption, error) {
 // startsWindows tells a Windows Boot Manager entry by what it starts, not by its name, which is translated.
 func (o loadOption) startsWindows() bool { return strings.EqualFold(o.File, windowsLoader) }
 
+// windowsInOrder is the first boot entry of Windows that the firmware would try by itself. order is the variable BootOrder;
+// get reads another one.
+func windowsInOrder(order []byte, get func(name string) ([]byte, error)) (number uint16, o loadOption, err error) {
+	for ; len(order) >= 2; order = order[2:] {
+		number = binary.LittleEndian.Uint16(order)
+		data, err := get(fmt.Sprintf("Boot%04X", number))
+		if err != nil {
+			continue // an entry that was removed
+		}
+		if o, err := parseLoadOption(data); err == nil && o.startsWindows() {
+			return number, o, nil
+		}
+	}
+	return 0, o, errors.New("it has no boot entry of Windows")
+}
+
 // marshal writes the variable's content.
 func (o loadOption) marshal() []byte {
 	var path []byte

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -33,6 +34,45 @@ func TestParseLoadOption(t *testing.T) {
 	}
 	if hex.EncodeToString(got.marshal()) != windowsEntry {
 		t.Errorf("marshal gives\n%x", got.marshal())
+	}
+}
+
+// TestWindowsInOrder has a stick first, an entry that is gone, and Windows twice.
+func TestWindowsInOrder(t *testing.T) {
+	windows, err := hex.DecodeString(windowsEntry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := map[string][]byte{
+		"Boot0001": loadOption{Description: "Windows Boot Manager", File: `\EFI\BOOT\BOOTX64.EFI`}.marshal(), // a stick that calls itself so
+		"Boot000A": windows, "Boot0003": windows, "Boot0004": windows[:20],
+	}
+	get := func(name string) ([]byte, error) {
+		if data, ok := entries[name]; ok {
+			return data, nil
+		}
+		return nil, os.ErrNotExist
+	}
+	for name, test := range map[string]struct {
+		order string
+		want  int
+	}{
+		"behind others":      {"0100" + "0200" + "0400" + "0a00" + "0300", 0xa},
+		"the first of them":  {"0300" + "0a00", 3},
+		"none":               {"0100" + "0400", -1},
+		"empty":              {"", -1},
+		"cut in the middle":  {"0100" + "0a", -1},
+		"not in the order":   {"0200", -1},
+		"behind a cut entry": {"0400" + "0300", 3},
+	} {
+		order, err := hex.DecodeString(test.order)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, o, err := windowsInOrder(order, get)
+		if (err == nil) != (test.want >= 0) || err == nil && (int(n) != test.want || o.Description != "Windows Boot Manager") {
+			t.Errorf("%s: %d, %+v, %v", name, n, o, err)
+		}
 	}
 }
 
