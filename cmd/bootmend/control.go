@@ -32,6 +32,7 @@ import (
 	"github.com/bootmend/bootmend/bitlocker/keys"
 	"github.com/bootmend/bootmend/bitlocker/keys/vault"
 	"github.com/bootmend/bootmend/cmd/bootmend/control"
+	"github.com/bootmend/bootmend/cmd/bootmend/control/store"
 	"github.com/bootmend/bootmend/cmd/bootmend/tui"
 	"github.com/bootmend/bootmend/image/config"
 	"github.com/bootmend/bootmend/remediate/fleet"
@@ -59,19 +60,26 @@ func (o *controlOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.keys, "keys", nil, "file or folder of recovery keys, or a vault (may be repeated)")
 	o.keyFilter.AddFlags(f, "keys-")
 	f.StringVar(&o.passphraseFile, "passphrase-file", "", "file with the vault's passphrase in its first line (default: ask on the terminal)")
-	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key that opens the vault (may be repeated)")
-	f.StringVar(&o.listen, "listen", ":8443", "address and port to answer on")
+	f.StringVar(&o.cert, "tls-cert", "", "certificate to use instead of one of its own (PEM)")
+	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
+	o.addServerFlags(f)
+}
+
+// addServerFlags adds those that "bootmend serve" has, too.
+func (o *controlOptions) addServerFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.listen, "listen", defaultListen, "address and port to answer on")
 	f.StringVar(&o.address, "address", "", "name or address by which machines reach this computer (default: its only address)")
+	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key that opens the vault (may be repeated)")
 	o.store.AddFlags(f)
 	f.BoolVar(&o.approve, "approve", false, "give a machine keys only after a person has approved it on the page")
 	f.IntVar(&o.haltAfter, "halt-after", 0, "heal no further machine after so many were not healed; 0 is no limit (default: as it was set last)")
-	f.StringVar(&o.rings, "rings", "", "file that says in which order machines are healed, see below, or none (default: as it was set last)")
+	f.StringVar(&o.rings, "rings", "", "file that says in which order machines are healed (see the help of bootmend control), or none (default: as it was set last)")
 	f.IntVar(&o.keysPerHour, "keys-per-hour", 5000, "how many keys all machines together may ask for within an hour; 0 is no limit")
 	f.Var(&o.space, "space", "how much is kept of logs and records; further ones are refused (default 4GiB)")
-	f.StringVar(&o.cert, "tls-cert", "", "certificate to use instead of one of its own (PEM)")
-	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
 	f.BoolVar(&o.accessible, "accessible", os.Getenv("ACCESSIBLE") != "", "write a line for each event in place of the live table, for screen readers")
 }
+
+const defaultListen = ":8443"
 
 func newControlCommand() *cobra.Command {
 	var opts controlOptions
@@ -96,7 +104,7 @@ printed, too. There people approve machines, type keys from their desk, and paus
 in memory only; all else is in the folder's bootmend.db, and "bootmend control export" takes the logs and
 the audit out of it.
 
-A machine may ask for 16 keys in a run. Within an hour it may ask for 64, an address (with IPv6 a /64 network)
+A machine may ask for 32 keys in a run. Within an hour it may ask for 64, an address (with IPv6 a /64 network)
 for 500, all together for --keys-per-hour; further ones wait until somebody approves them, or for the hour.
 
 With --db postgres://USER@HOST/NAME the machines, the audit, the logs and the rings are in a PostgreSQL
@@ -147,21 +155,44 @@ Stop it with Q or Ctrl-C; machines that wait go on asking.
 const maxConnections = 4096
 
 func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptions) error {
+	c, err := newControlServer(ctx, out, messages, opts)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.run(ctx, out)
+}
+
+// controlServer is a control server that is about to answer.
+type controlServer struct {
+	*control.Server
+	file     string // that media are built with
+	url      string
+	web      *http.Server
+	listener net.Listener
+	db       *store.DB
+	live     *tui.Live // nil where each event is a line
+	about    []string  // how a person signs in
+	tell     func(format string, args ...any)
+}
+
+// newControlServer does all that may fail, before anything is answered. Who has one closes it.
+func newControlServer(ctx context.Context, out, messages io.Writer, opts *controlOptions) (*controlServer, error) {
 	if (opts.cert == "") != (opts.certKey == "") {
-		return usagef("control: --tls-cert and --tls-key belong together")
+		return nil, usagef("control: --tls-cert and --tls-key belong together")
 	}
 	if opts.haltAfter < 0 {
-		return usagef("control: --halt-after is a number of machines")
+		return nil, usagef("control: --halt-after is a number of machines")
 	}
 	if opts.space == 0 {
 		opts.space = 4 << 30
 	}
 	if opts.keysPerHour < 0 {
-		return usagef("control: --keys-per-hour is a number of keys")
+		return nil, usagef("control: --keys-per-hour is a number of keys")
 	}
 	list, expired, err := opts.readKeys(ctx, messages)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var rollout *control.Rollout
 	switch opts.rings {
@@ -171,10 +202,10 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	default:
 		data, err := os.ReadFile(opts.rings)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if rollout, err = control.ParseRollout(data); err != nil {
-			return fmt.Errorf("%s: %w", opts.rings, err)
+			return nil, fmt.Errorf("%s: %w", opts.rings, err)
 		}
 	}
 	var haltAfter *int
@@ -182,74 +213,81 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 		haltAfter = &opts.haltAfter
 	}
 	if err := os.MkdirAll(opts.store.state, 0o700); err != nil {
-		return withHint(fmt.Errorf("state folder: %w", err), "name a folder that you may write to with --state")
+		return nil, withHint(fmt.Errorf("state folder: %w", err), "name a folder that you may write to with --state")
 	}
 	certificate, err := opts.certificate()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	token, err := keptSecret(filepath.Join(opts.store.state, "token"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	db, err := opts.store.open(ctx, messages)
-	if err != nil {
-		return err
+	c := &controlServer{file: filepath.Join(opts.store.state, "server.yaml"), tell: (&lineWriter{w: out}).printf}
+	if c.db, err = opts.store.open(ctx, messages); err != nil {
+		return nil, err
 	}
-	defer func() { _ = db.Close() }() // what was accepted is on the disk already
-	listener, err := net.Listen("tcp", opts.listen)
-	if err != nil {
-		return withHint(err, "choose another port with --listen")
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if c.listener, err = net.Listen("tcp", opts.listen); err != nil {
+		return nil, withHint(err, "choose another port with --listen")
 	}
-	url, err := opts.url(listener.Addr())
-	if err != nil {
-		_ = listener.Close()
-		return err
+	if c.url, err = opts.url(c.listener.Addr()); err != nil {
+		return nil, err
 	}
-	var live *tui.Live
-	tell := (&lineWriter{w: out}).printf
 	if opts.table() {
-		live = &tui.Live{}
-		tell = live.Printf
+		c.live = &tui.Live{}
+		c.tell = c.live.Printf
 	}
 	signIn := control.NewSecret()
-	server, err := control.New(ctx, control.Options{
-		Keys: list, Expired: expired, Token: token, SignIn: signIn, Name: url, Approve: opts.approve, HaltAfter: haltAfter, Rollout: rollout,
-		KeysPerHour: opts.keysPerHour, Space: int64(opts.space), DB: db, Printf: tell,
-	})
-	if err != nil {
-		_ = listener.Close()
-		return err
+	if c.Server, err = control.New(ctx, control.Options{
+		Keys: list, Expired: expired, Token: token, SignIn: signIn, Name: c.url, Approve: opts.approve, HaltAfter: haltAfter, Rollout: rollout,
+		KeysPerHour: opts.keysPerHour, Space: int64(opts.space), DB: c.db, Printf: c.tell,
+	}); err != nil {
+		return nil, err
 	}
 	sum := sha256.Sum256(certificate.Certificate[0])
-	section := config.Server{URL: url, Fingerprint: hex.EncodeToString(sum[:]), Token: string(token)}
-	file := filepath.Join(opts.store.state, "server.yaml")
-	if err := writeServerFile(file, section); err != nil {
-		_ = listener.Close()
-		return err
+	section := config.Server{URL: c.url, Fingerprint: hex.EncodeToString(sum[:]), Token: string(token)}
+	if err = writeServerFile(c.file, section); err != nil {
+		return nil, err
 	}
-	web := server.HTTPServer()
-	web.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}
-	tell("answering machines at %s with %s", url, countKeys(list))
-	about := []string{
-		"Page:                   " + url + "/",
+	c.web = c.HTTPServer()
+	c.web.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}}
+	c.tell("answering machines at %s with %s", c.url, countKeys(list))
+	c.about = []string{
+		"Page:                   " + c.url + "/",
 		"Its certificate:        SHA-256 " + section.Fingerprint,
 		"Token to sign in:       " + string(signIn),
 	}
-	fmt.Fprintf(out, "Media for this server:  bootmend build ... --control %s\n%s\n", file, strings.Join(about, "\n"))
+	return c, nil
+}
 
+// close ends it. What was accepted is on the disk already.
+func (c *controlServer) close() {
+	if c.listener != nil {
+		_ = c.listener.Close() // whoever serves on it has closed it already
+	}
+	_ = c.db.Close()
+}
+
+// run answers machines and shows them, until ctx ends or the person at the terminal says so.
+func (c *controlServer) run(ctx context.Context, out io.Writer) error {
+	fmt.Fprintf(out, "Media for this server:  bootmend build ... --control %s\n%s\n", c.file, strings.Join(c.about, "\n"))
 	done := make(chan error, 1)
-	go func() { done <- web.ServeTLS(netutil.LimitListener(listener, maxConnections), "", "") }()
-	if live != nil {
+	go func() { done <- c.web.ServeTLS(netutil.LimitListener(c.listener, maxConnections), "", "") }()
+	if c.live != nil {
 		// The table ends with the server, too.
 		ctx, end := context.WithCancel(ctx)
 		defer end()
 		ended := make(chan error, 1)
 		go func() { err := <-done; end(); ended <- err }()
 		done = ended
-		summary, err := live.Run(ctx, out, server, url+"/", about)
+		summary, err := c.live.Run(ctx, out, c.Server, c.url+"/", c.about)
 		if err != nil {
-			_ = web.Close()
+			_ = c.web.Close()
 			if other := <-done; !errors.Is(other, http.ErrServerClosed) {
 				err = errors.Join(err, other)
 			}
@@ -266,8 +304,8 @@ func runControl(ctx context.Context, out, messages io.Writer, opts *controlOptio
 	// What was accepted is answered. Pages that watch would never end by themselves.
 	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
-	if err := web.Shutdown(soon); err != nil {
-		_ = web.Close()
+	if err := c.web.Shutdown(soon); err != nil {
+		_ = c.web.Close()
 	}
 	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bootmend/bootmend/bitlocker"
+	"github.com/bootmend/bootmend/cmd/bootmend/tui/termtest"
 	"github.com/bootmend/bootmend/remediate"
 	"github.com/bootmend/bootmend/remediate/fleet"
 )
@@ -149,6 +150,44 @@ func TestControlTable(t *testing.T) {
 		t.Errorf("ended with %s", status)
 	}
 	term.Expect(`3 machines: 0 waiting for a key, 1 being healed, 1 healed, 1 not healed`)
+}
+
+// TestServeTable starts machines and shows them in one program, whose two servers end together. It does so in a network
+// namespace, where nobody else has the ports.
+func TestServeTable(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a network namespace")
+	}
+	for name, test := range map[string]struct {
+		before string   // in the namespace
+		keys   []string // that end it
+		status string
+		want   string
+	}{
+		"a person ends it":     {"", []string{"q", "y"}, "0", "0 machines: 0 waiting"},
+		"a port is taken":      {"%s control --listen 127.0.0.1:80 --state other --accessible >taken 2>&1 & while ! grep -q Token taken; do sleep 0.1; done", nil, "1", "HTTP: .*address already in use"},
+		"the page's is, as it": {"%s control --listen 127.0.0.1:8443 --state other --accessible >taken 2>&1 & while ! grep -q Token taken; do sleep 0.1; done", nil, "1", "address already in use"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "keys.csv"), []byte("KeyID,RecoveryKey\n"+servedKeyID+","+servedKey+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			bootmend := programName(t)
+			script := "ip link set lo up; " + strings.ReplaceAll(test.before, "%s", bootmend) + "\n" +
+				bootmend + " serve --with-control --interface lo --keys keys.csv; status=$?; kill $! 2>/dev/null; exit $status"
+			term := &terminal{Terminal: termtest.Start(t, termtest.Options{Size: "100x30", Dir: dir}, "unshare", "--net", "sh", "-c", script), t: t}
+			if test.keys != nil {
+				term.Expect("No machine has asked yet")
+				term.Expect(`serving machines on lo as 127\.0\.0\.1`)
+				term.Keys(test.keys...)
+			}
+			if status := term.Status(); status != test.status {
+				t.Errorf("ended with %s", status)
+			}
+			term.Expect(test.want)
+		})
+	}
 }
 
 // TestControlLines has a line for each event where no table is wanted, and none of the table's colours with NO_COLOR.

@@ -26,17 +26,22 @@ func newTerminal(t *testing.T, env []string, args ...string) *terminal {
 // terminalOf has a size in columns and rows, and runs the program in a folder.
 func terminalOf(t *testing.T, size, dir string, env []string, args ...string) *terminal {
 	t.Helper()
+	options := termtest.Options{Size: size, Dir: dir, Env: env}
+	return &terminal{Terminal: termtest.Start(t, options, append([]string{programName(t)}, args...)...), t: t}
+}
+
+// programName is the test program, which is bootmend under that name, as in the scripts.
+func programName(t *testing.T) string {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The test program is bootmend under that name, as in the scripts.
 	name := filepath.Join(t.TempDir(), "bootmend")
 	if err := os.Symlink(self, name); err != nil {
 		t.Fatal(err)
 	}
-	options := termtest.Options{Size: size, Dir: dir, Env: env}
-	return &terminal{Terminal: termtest.Start(t, options, append([]string{name}, args...)...), t: t}
+	return name
 }
 
 // slowStick is a stick that takes long enough to be watched.

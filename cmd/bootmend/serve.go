@@ -39,6 +39,9 @@ type serveOptions struct {
 	cert    string
 	certKey string
 	again   time.Duration
+	// withControl runs the control server in this program, too.
+	withControl bool
+	server      controlOptions
 }
 
 func (o *serveOptions) AddFlags(f *pflag.FlagSet) {
@@ -54,6 +57,8 @@ func (o *serveOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.leases, "dhcp-range", "", "on a network without a DHCP server, hand out these addresses: FIRST-LAST")
 	f.StringVar(&o.cert, "tls-cert", "", "certificate for UEFI HTTP boot by HTTPS, of an authority that the machines' firmware knows (PEM)")
 	f.StringVar(&o.certKey, "tls-key", "", "private key of --tls-cert (PEM)")
+	f.BoolVar(&o.withControl, "with-control", false, "be the control server, too, which gives the machines the keys of --keys one by one and shows them")
+	o.server.addServerFlags(f)
 	f.DurationVar(&o.again, "bios-again", 10*time.Minute, "how long a machine with a BIOS is left alone after it was served, so that it goes on to Windows")
 }
 
@@ -78,6 +83,11 @@ of a machine tells no serial number: with --serial, the others are started and s
 the agent. Who asks for a file by its name gets it, so that keys are served only in a vault, whose
 passphrase is asked for at each machine.
 
+With --with-control this program is also what "bootmend control" is, whose help tells the rest: the machines
+ask it for their keys, one by one and over TLS, so that nothing of --keys is among the boot files and nobody
+types a passphrase at a machine; their logs come in, a table and a page show them, and people approve, pause
+and type keys there. It answers on the same interface, on TCP port 8443.
+
 For a bench or a cable that has no DHCP server, give the interface a fixed address, and --dhcp-range the
 addresses to hand out: for an hour each, with no router and no name server. It looks for another DHCP
 server before it answers, each minute, and whenever the cable was out, and ends where there is one: two of
@@ -99,6 +109,7 @@ Stop it with Ctrl-C.
 ` + exitHelp,
 		Example: `  sudo bootmend serve
   sudo bootmend serve --interface eth0 --keys BitLockerKeys.csv --expires 1d
+  sudo bootmend serve --with-control --keys BitLockerKeys.csv --approve --halt-after 3
   sudo bootmend serve --mac 52:54:00:12:34:56 --dry-run-media
   sudo bootmend serve --uuid-file floor3.txt --subnet 10.1.0.0/16
   sudo bootmend serve --serial-file floor3.txt
@@ -126,6 +137,9 @@ Stop it with Ctrl-C.
 			if (opts.cert == "") != (opts.certKey == "") {
 				return usagef("serve: --tls-cert and --tls-key belong together")
 			}
+			if err := opts.checkControl(cmd.Flags()); err != nil {
+				return err
+			}
 			return runServe(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), &opts)
 		},
 	}
@@ -133,10 +147,62 @@ Stop it with Ctrl-C.
 	return cmd
 }
 
+// checkControl takes what of the flags is for the control server in this program.
+func (o *serveOptions) checkControl(f *pflag.FlagSet) error {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	(&controlOptions{}).addServerFlags(own)
+	var needless error
+	own.VisitAll(func(flag *pflag.Flag) {
+		if f.Changed(flag.Name) && !o.withControl && needless == nil {
+			needless = usagef("serve: --%s is for the control server in this program: add --with-control", flag.Name)
+		}
+	})
+	switch {
+	case needless != nil:
+		return needless
+	case !o.withControl:
+		return nil
+	case o.control != "":
+		return usagef("serve: --control is another control server, and --with-control makes this program one: leave one of them out")
+	case len(o.vault.recipients) > 0 || len(o.vault.recipientFiles) > 0 || o.vault.expires != "":
+		return usagef("serve: --recipient and --expires seal keys for the boot files, and with --with-control none are in them: leave them out, or seal the keys first (bootmend keys seal)")
+	}
+	o.server.haltAfterSet = f.Changed("halt-after")
+	// The keys are the control server's.
+	o.server.keys, o.server.keyFilter, o.server.passphraseFile = o.keys, o.keyFilter, o.vault.passphraseFile
+	o.keys, o.keyFilter, o.vault.passphraseFile = nil, keyFilter{}, ""
+	return nil
+}
+
+// withServer runs the control server beside the boot server; when one of them ends, the other one does, too.
+func (c *controlServer) withServer(ctx context.Context, out io.Writer, serve func(context.Context) error) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	served := make(chan error, 1)
+	go func() { err := serve(ctx); end(); served <- err }()
+	err := c.run(ctx, out)
+	end()
+	return errors.Join(err, <-served)
+}
+
 func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) error {
 	address, ifname, err := serverAddress(opts.ifname)
 	if err != nil {
 		return err
+	}
+	lines, run := &lineWriter{w: out}, func(serve func(context.Context) error) error { return serve(ctx) }
+	if opts.withControl {
+		if opts.server.listen == defaultListen {
+			opts.server.listen = address.String() + defaultListen
+		}
+		c, err := newControlServer(ctx, out, messages, &opts.server)
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		opts.control = c.file
+		lines.tell = c.tell
+		run = func(serve func(context.Context) error) error { return c.withServer(ctx, out, serve) }
 	}
 	limits, err := opts.limits.read()
 	if err != nil {
@@ -148,13 +214,13 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 	}
 	s := &bootServer{
 		address: address, ifname: ifname, limits: limits, certificate: certificate,
-		turns: relay.Turns{Pause: opts.again}, lines: lineWriter{w: out},
+		turns: relay.Turns{Pause: opts.again}, lines: lines,
 	}
 	if opts.leases != "" {
-		if s.bench, err = newBench(opts.leases, ifname, address, limits, &s.lines); err != nil {
+		if s.bench, err = newBench(opts.leases, ifname, address, limits, s.lines); err != nil {
 			return err
 		}
-		if err := s.bench.begin(ctx, &s.lines); err != nil || ctx.Err() != nil {
+		if err := s.bench.begin(ctx, s.lines); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -188,7 +254,7 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 			}
 		}
 		s.script = "http://" + address.String() + pathScript
-		return s.serve(ctx)
+		return run(s.serve)
 	}
 	if s.files, err = netboot.Load(ctx, spec); err != nil {
 		return err
@@ -201,7 +267,7 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 	if certificate != nil {
 		s.programs[relay.UEFIHTTP] = "https://" + name + media.PathNetDisc
 	}
-	return s.serve(ctx)
+	return run(s.serve)
 }
 
 // Where iPXE lies on a server that starts Windows PE.
@@ -344,7 +410,7 @@ type bootServer struct {
 	// certificate is that of HTTPS, which is not served without.
 	certificate *tls.Certificate
 	turns       relay.Turns
-	lines       lineWriter
+	lines       *lineWriter
 	refusals    seldom
 }
 
@@ -375,7 +441,7 @@ func (s *bootServer) serve(ctx context.Context) error {
 		}
 		defer func() { _ = secure.Close() }()
 		pages.TLSConfig = firmwareTLS(*s.certificate)
-		pages.ErrorLog = log.New(&refusedTLS{lines: &s.lines}, "", 0)
+		pages.ErrorLog = log.New(&refusedTLS{lines: s.lines}, "", 0)
 		go func() { errs <- pages.ServeTLS(secure, "", "") }()
 	}
 	go func() { errs <- s.tftp().Serve(ctx, files) }()
@@ -489,9 +555,15 @@ func (s *bootServer) fetched(client, name string) {
 type lineWriter struct {
 	mu sync.Mutex
 	w  io.Writer
+	// tell has the lines instead, where something else has the terminal.
+	tell func(format string, args ...any)
 }
 
 func (l *lineWriter) printf(format string, args ...any) {
+	if l.tell != nil {
+		l.tell(format, args...)
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, _ = fmt.Fprintf(l.w, time.Now().Format("15:04:05 ")+format+"\n", args...) // a terminal that is gone stops no server

@@ -33,9 +33,14 @@ func TestServeUsage(t *testing.T) {
 		"serve --winpe boot.wim":             "add --env winpe",
 		"serve --tls-cert cert.pem":          "belong together",
 		"serve --env winpe --winpe boot.wim --wimboot wimboot --tls-cert cert.pem --tls-key key.pem": "does not start from",
-		"serve --interface lo --dhcp-range 127.0.0.9":                                                "is not a range",
-		"serve --interface lo --dhcp-range 192.0.2.1-192.0.2.9":                                      "not within the network 127.0.0.0/8",
-		"serve --interface lo --dhcp-range 127.0.0.5-127.0.0.9 --subnet 10.1.0.0/16":                 "not all of a network of --subnet",
+		"serve --halt-after 3":                                                       "--halt-after is for the control server in this program",
+		"serve --with-control --control server.yaml":                                 "leave one of them out",
+		"serve --with-control --keys keys.csv --expires 1d":                          "with --with-control none are in them",
+		"serve --with-control --interface lo --keys-per-hour -1":                     "is a number of keys",
+		"serve --with-control --interface lo --keys there-is-none.csv":               "there-is-none.csv",
+		"serve --interface lo --dhcp-range 127.0.0.9":                                "is not a range",
+		"serve --interface lo --dhcp-range 192.0.2.1-192.0.2.9":                      "not within the network 127.0.0.0/8",
+		"serve --interface lo --dhcp-range 127.0.0.5-127.0.0.9 --subnet 10.1.0.0/16": "not all of a network of --subnet",
 	} {
 		if _, _, err := bootmend(strings.Fields(args)...); err == nil || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: %v", args, err)
@@ -193,7 +198,7 @@ func TestServeKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &bootServer{limits: limits, lines: lineWriter{w: &out}, bench: &bench{leases: lease.Server{Address: netip.MustParsePrefix("192.0.2.10/24"), Time: time.Hour,
+	s := &bootServer{limits: limits, lines: &lineWriter{w: &out}, bench: &bench{leases: lease.Server{Address: netip.MustParsePrefix("192.0.2.10/24"), Time: time.Hour,
 		Range: lease.Range{First: netip.MustParseAddr("192.0.2.50"), Last: netip.MustParseAddr("192.0.2.59")}}}}
 	mac := net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 	server := s.dhcp()

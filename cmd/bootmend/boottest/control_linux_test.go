@@ -121,23 +121,41 @@ func TestControl(t *testing.T) {
 	}
 }
 
-// TestControlNetboot does it without any medium: "bootmend serve" starts the machine, "bootmend control" gives the key. A
-// person has to approve the machine first, and does so on the page.
+// TestControlNetboot does it without any medium: "bootmend serve" starts the machine and "bootmend control", or the same
+// program, gives the key. A person has to approve the machine first, and does so on the page.
 func TestControlNetboot(t *testing.T) {
-	parallel(t)
-	bootmend, err := program()
-	check(t, err)
-	n := newNetwork(t)
-	disk := newDisk(t, DiskOptions{})
-	n.dhcp(someAddresses, "--no-ping")
-	server := n.control(keyList(disk), "--approve")
-	n.start("boot", "serving machines", bootmend, "serve", "--countdown", "0s", "--control", server.serverFile())
-	m := boot(t, Options{Firmware: SecureBoot, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(SecureBoot)})
-	m.expect("Media from the network", patience)
-	m.expect("is asked, too: this goes on as soon as somebody approves", patience)
-	m.expect("key: ", patience)
-	server.click("/approve", url.Values{})
-	server.heals(m, disk)
+	for name, start := range map[string]func(n *network, bootmend, keys string) *control{
+		"two programs": func(n *network, bootmend, keys string) *control {
+			server := n.control(keys, "--approve")
+			n.start("boot", "serving machines", bootmend, "serve", "--countdown", "0s", "--control", server.serverFile())
+			return server
+		},
+		"one program": func(n *network, bootmend, keys string) *control {
+			server := &control{t: n.t, n: n, state: filepath.Join(n.t.TempDir(), "state")}
+			server.said = n.start("boot", "serving machines", bootmend, "serve", "--countdown", "0s", "--with-control", "--approve",
+				"--state", server.state, "--keys", private(n.t, "keys.csv", keys))
+			return server
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			bootmend, err := program()
+			check(t, err)
+			n := newNetwork(t)
+			disk := newDisk(t, DiskOptions{})
+			n.dhcp(someAddresses, "--no-ping")
+			server := start(n, bootmend, keyList(disk))
+			m := boot(t, Options{Firmware: SecureBoot, Disks: []Disk{{Path: disk.Path, Bus: AHCI}}, Extra: n.card(SecureBoot)})
+			m.expect("Media from the network", patience)
+			m.expect("is asked, too: this goes on as soon as somebody approves", patience)
+			m.expect("key: ", patience)
+			server.click("/approve", url.Values{})
+			server.heals(m, disk)
+			if leak := LeakedKey(disk.Password, []byte(m.Transcript()+server.said.String())); leak != "" {
+				t.Errorf("a console showed %s of the recovery password", leak)
+			}
+		})
+	}
 }
 
 // TestControlTyped has the key typed at the page, in a browser, and the server killed and started again in the middle.
