@@ -78,8 +78,9 @@ func (Keys) MarshalText() ([]byte, error) { return []byte(withheld), nil }
 
 // DefaultKernelArgs is the kernel's command line: silent but for errors, on the serial port and on the screen, and
 // a restart instead of a dead machine should the kernel itself fail. The kernel does not clear memory that it hands to
-// itself (programs get theirs cleared in any case), which is a twentieth of the time from power-on to the restart.
-const DefaultKernelArgs = "quiet loglevel=3 console=ttyS0,115200 console=tty0 panic=30 init_on_alloc=0"
+// itself (programs get theirs cleared in any case), which is a twentieth of the time from power-on to the restart, and does
+// not test its ciphers against known results at each start, a thirtieth: with wrong ones no volume that Windows wrote would open.
+const DefaultKernelArgs = "quiet loglevel=3 console=ttyS0,115200 console=tty0 panic=30 init_on_alloc=0 cryptomgr.notests"
 
 // Private reports whether media of s hold recovery keys, if only sealed, or what a server gives keys for: a file with
 // them is its owner's alone.
