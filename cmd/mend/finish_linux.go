@@ -137,7 +137,11 @@ func (a *agent) goToWindows(ctx context.Context, verdicts []verdict) {
 		return
 	}
 	if a.firmware == nil {
-		a.withoutFirmware(ctx, verdicts[i])
+		v := verdicts[i]
+		if j := slices.IndexFunc(verdicts, func(v verdict) bool { return v.outcome == healed }); j >= 0 {
+			v = verdicts[j] // when it comes here again, it is healed
+		}
+		a.withoutFirmware(ctx, v)
 		return
 	}
 	entry, err := a.firmware.bootWindowsNext(verdicts[i].volume.Disk)
@@ -149,7 +153,8 @@ func (a *agent) goToWindows(ctx context.Context, verdicts []verdict) {
 }
 
 // withoutFirmware is the same on a machine with a BIOS, which can't be told: a disc is ejected; a stick must
-// be pulled, which only matters where the machine has come here again after it was healed, or would come again and again.
+// be pulled, which a machine that was just healed need not wait for: it comes here once more, and all others would come
+// again and again.
 func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 	if a.media == nil {
 		return
@@ -162,16 +167,14 @@ func (a *agent) withoutFirmware(ctx context.Context, v verdict) {
 		a.con.line("The disc is ejected, so that the next start goes to Windows.")
 		return
 	}
-	state := "healed"
-	switch v.outcome {
-	case healedBefore:
-	case spared:
-		state = "left as it is"
-	default:
+	state := map[outcome]string{
+		healedBefore: "is healed", spared: "is left as it is", clean: "has nothing to heal", planned: "was only looked at",
+	}[v.outcome]
+	if state == "" {
 		a.con.line("Pull the stick while the machine restarts, or it starts from it again.")
 		return
 	}
-	a.con.note(bold, "Pull the stick now: this machine is %s and goes on to Windows as soon as the stick is out. (Enter goes on at once.)", state)
+	a.con.note(bold, "Pull the stick now: this machine %s and goes on to Windows as soon as the stick is out. (Enter goes on at once.)", state)
 	a.con.beep()
 	// Whatever ends the question, the machine goes on.
 	_ = a.con.ask(ctx, &screen.Choice{Letters: string(screen.Enter)}, &watch{every: 250 * time.Millisecond, look: func() error {

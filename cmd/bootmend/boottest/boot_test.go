@@ -208,6 +208,36 @@ func TestNothingToHeal(t *testing.T) {
 	}
 }
 
+// TestStickStays has a BIOS start a stick that leaves the disk as it is: the machine would come back to it for ever, so it
+// waits until the stick is out.
+func TestStickStays(t *testing.T) {
+	for name, test := range map[string]struct {
+		disk  DiskOptions
+		flags []string
+		want  string
+	}{
+		"healthy": {DiskOptions{Plain: true, Healthy: true}, nil, "Pull the stick now: this machine has nothing to heal"},
+		"dry run": {DiskOptions{Plain: true}, []string{"--dry-run-media"}, "Pull the stick now: this machine was only looked at"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parallel(t)
+			disk := newDisk(t, test.disk)
+			before := sum(t, disk.Path)
+			m := boot(t, Options{Firmware: Direct, Medium: USB, Media: mediaStick(t, "", append(test.flags, "--countdown", "0s")...), Disks: []Disk{{Path: disk.Path}}})
+			m.expect(test.want, patience)
+			if err := m.PullMedia(); err != nil {
+				t.Fatal(err)
+			}
+			m.reset(patience)
+			m.noDefect()
+			m.Close()
+			if sum(t, disk.Path) != before {
+				t.Error("the disk was changed")
+			}
+		})
+	}
+}
+
 // TestNoDisk tells a person what is wrong, and waits.
 func TestNoDisk(t *testing.T) {
 	for name, test := range map[string]struct {
