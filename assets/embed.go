@@ -27,6 +27,7 @@ type (
 const (
 	Kernel      = bundle.Kernel
 	ModulesCPIO = bundle.ModulesCPIO
+	NetworkCPIO = bundle.NetworkCPIO
 	Shim        = bundle.Shim
 	Grub        = bundle.Grub
 	ElTorito    = bundle.ElTorito

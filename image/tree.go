@@ -34,6 +34,7 @@ const (
 	PathESP          = "/boot/efi.img"
 	PathKernel       = "/bootmend/vmlinuz"
 	PathModules      = "/bootmend/modules.img" // the initramfs: first segment
+	PathNetwork      = "/bootmend/network.img" // a segment with the drivers of network cards, where a server is asked
 	PathAgent        = "/bootmend/agent.img"   // and second
 	PathWindowsAgent = "/mend.exe"             // in the root, for a person to find
 	PathMediaID      = "/bootmend/media.id"
@@ -82,7 +83,8 @@ type Tree struct {
 	Time       time.Time
 	HasKeys    bool // in clear text
 	HasVault   bool
-	KernelArgs string // the kernel's command line, for boot loaders other than GRUB
+	KernelArgs string   // the kernel's command line, for boot loaders other than GRUB
+	Initramfs  []string // the paths of its segments, for them too
 	Files      []File
 	Dirs       []string // folders that are empty at first
 	BootHybrid []byte   // boot sector code for BIOS sticks
@@ -130,6 +132,9 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 			{PathNetGrub, assets.GrubNet, true}, {PathNetShim, assets.Shim, true}, {PathNotice, assets.Notice, true},
 		}
 	}
+	if s.HasToken {
+		chain = slices.Insert(chain, 2, bundled{PathNetwork, assets.NetworkCPIO, false})
+	}
 	for _, f := range chain {
 		file, err := fromBundle(s.Bundle, f.path, f.name, f.packed)
 		if err != nil {
@@ -139,7 +144,8 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 	}
 	agent := s.Agent
 	agent.Path = PathAgent
-	inputs = slices.Insert(inputs, 2, agent) // in the order in which they are read
+	at := slices.IndexFunc(inputs, func(f File) bool { return f.Path == PathElTorito || f.Path == PathNetBIOS })
+	inputs = slices.Insert(inputs, at, agent) // in the order in which they are read
 	if k == stick && s.WindowsAgent.Open != nil {
 		windows := s.WindowsAgent
 		windows.Path = PathWindowsAgent
@@ -150,7 +156,7 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		return nil, err
 	}
 	t.ID = mediaID(s, k, t.Time, inputs)
-	t.KernelArgs = s.kernelArgs() + " bootmend.media=" + t.ID
+	t.KernelArgs, t.Initramfs = s.kernelArgs()+" bootmend.media="+t.ID, s.initramfs(k)
 
 	grub := FromBytes(PathGrubConfig, grubConfig(s, k, t.ID))
 	if k == network {
@@ -171,7 +177,7 @@ func newTree(ctx context.Context, s Spec, k kind) (*Tree, error) {
 		if err != nil {
 			return nil, err
 		}
-		inputs = slices.Insert(inputs, 3, esp)
+		inputs = slices.Insert(inputs, slices.IndexFunc(inputs, func(f File) bool { return f.Path == PathAgent })+1, esp)
 	case stick:
 		if t.Core, err = pick(inputs, PathElTorito).content(); err != nil {
 			return nil, err
@@ -428,17 +434,25 @@ if [ ! -e /bootmend/id-@MEDIA_ID@ ]; then
 	search --no-floppy --file --set=root /bootmend/id-@MEDIA_ID@
 fi`
 
+// initramfs are the paths of its segments.
+func (s Spec) initramfs(k kind) []string {
+	segments := []string{PathModules}
+	if s.HasToken {
+		segments = append(segments, PathNetwork)
+	}
+	if k == network || k == remote {
+		segments = append(segments, PathNetMedia)
+	}
+	return append(segments, PathAgent) // the last: no uncompressed one may follow it
+}
+
 func grubConfig(s Spec, k kind, id string) []byte {
-	find, initrd := findMedia, PathModules+" "+PathAgent
+	find := findMedia
 	if k == network {
 		find = "# $root is the server that this file came from."
 	}
-	if k == network || k == remote {
-		// The agent's segment stays the last: no uncompressed one may follow it.
-		initrd = PathModules + " " + PathNetMedia + " " + PathAgent
-	}
 	find = strings.ReplaceAll(find, "@MEDIA_ID@", id)
-	return []byte(strings.NewReplacer("@FIND_MEDIA@", find, "@INITRD@", initrd, "@MEDIA_ID@", id, "@KERNEL_ARGS@", s.kernelArgs()).Replace(string(s.GrubConfig)))
+	return []byte(strings.NewReplacer("@FIND_MEDIA@", find, "@INITRD@", strings.Join(s.initramfs(k), " "), "@MEDIA_ID@", id, "@KERNEL_ARGS@", s.kernelArgs()).Replace(string(s.GrubConfig)))
 }
 
 // SetBoot tells the tree of boot code that the maker of media lays outside of files, and brings the manifest up to

@@ -29,6 +29,7 @@ func testSpec(t testing.TB) Spec {
 		Bundle: fstest.MapFS{
 			assets.Kernel:      {Data: []byte("kernel")},
 			assets.ModulesCPIO: {Data: []byte("modules")},
+			assets.NetworkCPIO: {Data: []byte("network")},
 			assets.Shim:        {Data: []byte("shim")},
 			assets.Grub:        {Data: []byte("grub")},
 			assets.ElTorito:    {Data: []byte("eltorito")},
@@ -211,6 +212,33 @@ func TestTreeErrors(t *testing.T) {
 		delete(spec.Bundle.(fstest.MapFS), name)
 		if _, err := spec.Tree(context.Background()); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), name) {
 			t.Errorf("without %s: %v", name, err)
+		}
+	}
+}
+
+// TestNetworkDrivers: media have them, and load them at each start, only where the agent asks a server.
+func TestNetworkDrivers(t *testing.T) {
+	for token, want := range map[bool]string{false: "initrd /bootmend/modules.img /bootmend/agent.img\n", true: "initrd /bootmend/modules.img /bootmend/network.img /bootmend/agent.img\n"} {
+		spec := testSpec(t)
+		spec.HasToken = token
+		tree, err := spec.Tree(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		menu := ""
+		has := false
+		for _, f := range tree.Files {
+			has = has || f.Path == PathNetwork
+			if f.Path == PathGrubConfig {
+				data, err := f.content()
+				if err != nil {
+					t.Fatal(err)
+				}
+				menu = string(data)
+			}
+		}
+		if has != token || !strings.Contains(menu, want) {
+			t.Errorf("token %v: drivers %v, menu\n%s", token, has, menu)
 		}
 	}
 }

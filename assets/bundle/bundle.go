@@ -22,6 +22,7 @@ import (
 const (
 	Kernel       = "vmlinuz"
 	ModulesCPIO  = "modules.cpio"         // first segment of the initramfs; the agent's comes after it
+	NetworkCPIO  = "network.cpio"         // a segment with the drivers of network cards
 	Shim         = "efi/shimx64.efi"      // becomes EFI/BOOT/BOOTX64.EFI
 	Grub         = "efi/grubx64.efi"      // GRUB's build for CDs: reads /boot/grub/grub.cfg of its own device first
 	ElTorito     = "bios/eltorito.img"    // reads /boot/grub/grub.cfg of the device it was booted from
@@ -33,7 +34,7 @@ const (
 )
 
 // required is what must be in a bundle for it to boot anything.
-var required = []string{Kernel, ModulesCPIO, Shim, Grub, ElTorito, BootHybrid, GrubNet, GrubPXE, ManifestJSON, Notice}
+var required = []string{Kernel, ModulesCPIO, NetworkCPIO, Shim, Grub, ElTorito, BootHybrid, GrubNet, GrubPXE, ManifestJSON, Notice}
 
 const (
 	schema = 1

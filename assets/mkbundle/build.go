@@ -61,7 +61,7 @@ func build(ctx context.Context, a *apt, in *inputs, list []byte) ([]byte, error)
 	}
 	a.log("kernel %s: %d modules; built in: %s; not in this kernel: %s", k.version, len(sel.Modules),
 		orNone(sel.Builtin), orNone(sel.Missing))
-	modules, err := initramfs.Modules(sel)
+	modules, network, err := initramfs.Modules(sel)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +125,7 @@ func build(ctx context.Context, a *apt, in *inputs, list []byte) ([]byte, error)
 	var w bundle.Writer
 	w.Add(bundle.Kernel, k.vmlinuz, in.kernel.stanza["Package"], true)
 	w.Add(bundle.ModulesCPIO, modules, in.kernel.stanza["Package"], true)
+	w.Add(bundle.NetworkCPIO, network, in.kernel.stanza["Package"], true)
 	w.Add(bundle.Shim, shim, in.shim.stanza["Package"], false)
 	w.Add(bundle.Grub, grub, in.grub.stanza["Package"], false)
 	w.Add(bundle.GrubNet, grubNet, in.grub.stanza["Package"], false)

@@ -203,27 +203,30 @@ func decompress(t *testing.T, data []byte) []byte {
 }
 
 func TestModules(t *testing.T) {
-	build := func() ([]byte, *Selection) {
+	build := func() (base, network []byte, sel *Selection) {
 		sel, err := tree(t, small, "kernel/crypto/ecb.ko\n").Select([]byte("nvme r8169 ntfs3"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		data, err := Modules(sel)
-		if err != nil {
+		if base, network, err = Modules(sel); err != nil {
 			t.Fatal(err)
 		}
-		return data, sel
+		return base, network, sel
 	}
-	data, sel := build()
-	if again, _ := build(); !bytes.Equal(data, again) {
+	data, network, sel := build()
+	if again, againNetwork, _ := build(); !bytes.Equal(data, again) || !bytes.Equal(network, againNetwork) {
 		t.Error("the same selection gave other bytes")
 	}
-	if len(data)%512 != 0 {
-		t.Errorf("length %d is not a multiple of 512", len(data))
+	if len(data)%512 != 0 || len(network)%512 != 0 {
+		t.Errorf("lengths %d and %d are not multiples of 512", len(data), len(network))
 	}
-	files := unpack(t, data)
+	files, cards := unpack(t, data), unpack(t, network)
 	root := "lib/modules/6.12-test/"
 	for _, m := range sel.Modules {
+		files := files
+		if strings.HasPrefix(m.Path, "kernel/drivers/net/") {
+			files = cards
+		}
 		if got := decompress(t, content(t, files, root+m.Path+".zst")); !bytes.Equal(got, m.Data) {
 			t.Errorf("%s came back changed", m.Path)
 		}
@@ -262,7 +265,7 @@ func TestModules(t *testing.T) {
 }
 
 func TestModulesRefusesNone(t *testing.T) {
-	if _, err := Modules(&Selection{Version: "1"}); !errors.Is(err, ErrNoModules) {
+	if _, _, err := Modules(&Selection{Version: "1"}); !errors.Is(err, ErrNoModules) {
 		t.Errorf("error %v, want ErrNoModules", err)
 	}
 }

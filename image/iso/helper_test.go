@@ -33,6 +33,7 @@ func standIn(kernel int) fs.FS {
 	return fstest.MapFS{
 		assets.Kernel:      {Data: noise(kernel, 1)},
 		assets.ModulesCPIO: {Data: noise(kernel+1, 2)},
+		assets.NetworkCPIO: {Data: noise(5000, 9)},
 		assets.Shim:        {Data: noise(90_000, 3)},
 		assets.Grub:        {Data: noise(380_001, 4)},
 		assets.ElTorito:    {Data: noise(205_777, 5)},

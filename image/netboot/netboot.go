@@ -51,7 +51,7 @@ func Write(ctx context.Context, dir string, spec media.Spec, server netip.Addr, 
 	if err != nil {
 		return Info{}, fmt.Errorf("%s: %w", dir, err)
 	}
-	snippets, err := snippets(dir, server, tree.KernelArgs)
+	snippets, err := snippets(dir, server, tree)
 	if err != nil {
 		return Info{}, err
 	}

@@ -24,7 +24,7 @@ import (
 
 func testSpec() media.Spec {
 	bundle := fstest.MapFS{}
-	for _, name := range []string{assets.Kernel, assets.ModulesCPIO, assets.Shim, assets.Grub, assets.ElTorito, assets.BootHybrid, assets.GrubNet, assets.GrubPXE, assets.Notice} {
+	for _, name := range []string{assets.Kernel, assets.ModulesCPIO, assets.NetworkCPIO, assets.Shim, assets.Grub, assets.ElTorito, assets.BootHybrid, assets.GrubNet, assets.GrubPXE, assets.Notice} {
 		bundle[name] = &fstest.MapFile{Data: []byte("content of " + name)}
 	}
 	bundle[assets.ElTorito].Data = bytes.Repeat([]byte("BIOS"), 4<<10)

@@ -15,8 +15,8 @@ import (
 //go:embed snippets
 var snippetFiles embed.FS
 
-// snippets are configurations for common servers, which name the folder dir and the address of the server.
-func snippets(dir string, server netip.Addr, kernelArgs string) ([]media.File, error) {
+// snippets are configurations for common servers, which name the folder dir with the tree and the address of the server.
+func snippets(dir string, server netip.Addr, tree *media.Tree) ([]media.File, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -32,11 +32,11 @@ func snippets(dir string, server netip.Addr, kernelArgs string) ([]media.File, e
 	}
 	first := network.Addr().As4()
 	at := func(last byte) netip.Addr { a := first; a[3] = last; return netip.AddrFrom4(a) }
-	values := map[string]any{"Root": filepath.ToSlash(abs), "Server": server, "Network": network.Addr(), "First": at(100), "Last": at(199), "KernelArgs": kernelArgs}
+	values := map[string]any{"Root": filepath.ToSlash(abs), "Server": server, "Network": network.Addr(), "First": at(100), "Last": at(199), "KernelArgs": tree.KernelArgs, "Initramfs": tree.Initramfs}
 	var files []media.File
 	for _, e := range entries {
 		name := path.Join("snippets", e.Name())
-		t, err := template.ParseFS(snippetFiles, name)
+		t, err := template.New(e.Name()).Funcs(template.FuncMap{"name": path.Base}).ParseFS(snippetFiles, name)
 		if err != nil {
 			return nil, err
 		}

@@ -30,6 +30,7 @@ func standIn() fs.FS {
 	return fstest.MapFS{
 		assets.Kernel:      {Data: noise(600_000, 1)},
 		assets.ModulesCPIO: {Data: noise(600_001, 2)},
+		assets.NetworkCPIO: {Data: noise(5000, 9)},
 		assets.Shim:        {Data: noise(90_000, 3)},
 		assets.Grub:        {Data: noise(380_001, 4)},
 		assets.ElTorito:    {Data: core},
