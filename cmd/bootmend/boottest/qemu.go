@@ -88,8 +88,9 @@ const (
 )
 
 // defaultCPU is the fastest of QEMU 7.2's models for hashing and AES under emulation (a key stretch in Go: 4.8 s, against
-// 5.4 with qemu64 and 6.6 without AVX).
-const defaultCPU = "max"
+// 5.4 with qemu64 and 6.6 without AVX). It goes without cmpxchg16b: once in some thousand boots that instruction was seen
+// to leave an address in the flags, of which the kernel crashed.
+const defaultCPU = "max,-cx16"
 
 // ErrUnavailable means that this computer lacks a program or a file that the machine needs; tests skip.
 var ErrUnavailable = errors.New("not available here")
