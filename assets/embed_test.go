@@ -88,23 +88,25 @@ func TestEmbeddedBundle(t *testing.T) {
 // TestEmbeddedModules asks the tables as the agent will, for the devices that must not be missing.
 func TestEmbeddedModules(t *testing.T) {
 	b := embeddedBundle(t)
-	archive, err := b.ReadFile(ModulesCPIO)
-	if err != nil {
-		t.Fatal(err)
-	}
 	root := "lib/modules/" + b.Manifest().Kernel + "/"
 	tables := map[string][]byte{}
-	present := map[string]bool{}
-	if err := cpio.ForEachRecord(cpio.Newc.Reader(bytes.NewReader(archive)), func(r cpio.Record) error {
-		present[r.Name] = true
-		if name, ok := strings.CutPrefix(r.Name, root+"modules."); ok {
-			data, err := io.ReadAll(io.NewSectionReader(r, 0, int64(r.FileSize)))
-			tables[name] = data
-			return err
+	present := map[string]string{} // in which archive
+	for _, segment := range []string{ModulesCPIO, NetworkCPIO} {
+		archive, err := b.ReadFile(segment)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
+		if err := cpio.ForEachRecord(cpio.Newc.Reader(bytes.NewReader(archive)), func(r cpio.Record) error {
+			present[r.Name] = segment
+			if name, ok := strings.CutPrefix(r.Name, root+"modules."); ok {
+				data, err := io.ReadAll(io.NewSectionReader(r, 0, int64(r.FileSize)))
+				tables[name] = data
+				return err
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	tab, err := modtable.Parse(tables["dep"], tables["alias"], tables["softdep"], tables["builtin"])
 	if err != nil {
@@ -152,13 +154,29 @@ func TestEmbeddedModules(t *testing.T) {
 			t.Errorf("module %s is not on the media", name)
 		}
 	}
-	// Every file that a table names is there.
+	// Every file that a table names is there, and what is needed without a network is in the first archive.
 	for line := range strings.Lines(string(tables["dep"])) {
-		for _, file := range strings.Fields(strings.Replace(line, ":", "", 1)) {
-			if !present[root+file] {
-				t.Errorf("modules.dep names %s, which is not in the archive", file)
+		files := strings.Fields(strings.Replace(line, ":", "", 1))
+		for _, file := range files {
+			switch in := present[root+file]; {
+			case in == "":
+				t.Errorf("modules.dep names %s, which is in no archive", file)
+			case in == NetworkCPIO && present[root+files[0]] == ModulesCPIO:
+				t.Errorf("%s needs %s, which is loaded with a network only", files[0], file)
 			}
 		}
+	}
+	cards := 0
+	for file, in := range present {
+		if in != NetworkCPIO || !strings.HasSuffix(file, ".zst") {
+			continue
+		}
+		if cards++; !strings.HasPrefix(file, root+"kernel/drivers/net/") {
+			t.Errorf("%s is loaded with a network only", file)
+		}
+	}
+	if cards < 50 {
+		t.Errorf("%d drivers of network cards, want all of the list", cards)
 	}
 }
 

@@ -266,7 +266,7 @@ func TestCommands(t *testing.T) {
 
 	good, bad, copied := filepath.Join(dir, "good.zip"), filepath.Join(dir, "bad.zip"), filepath.Join(dir, "embedded", "bundle.zip")
 	var w bundle.Writer
-	for _, name := range []string{bundle.Kernel, bundle.ModulesCPIO, bundle.Shim, bundle.Grub, bundle.ElTorito, bundle.BootHybrid, bundle.GrubNet, bundle.GrubPXE, bundle.Notice} {
+	for _, name := range []string{bundle.Kernel, bundle.ModulesCPIO, bundle.NetworkCPIO, bundle.Shim, bundle.Grub, bundle.ElTorito, bundle.BootHybrid, bundle.GrubNet, bundle.GrubPXE, bundle.Notice} {
 		w.Add(name, []byte("content of "+name), "", true)
 	}
 	var b bytes.Buffer
