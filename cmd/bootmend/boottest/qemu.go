@@ -88,8 +88,8 @@ const (
 )
 
 // defaultCPU is the fastest of QEMU 7.2's models for hashing and AES under emulation (a key stretch in Go: 4.8 s, against
-// 5.4 with qemu64 and 6.6 without AVX). It goes without cmpxchg16b: once in some thousand boots that instruction was seen
-// to leave an address in the flags, of which the kernel crashed.
+// 5.4 with qemu64 and 6.6 without AVX). It goes without cmpxchg16b: that instruction was once seen to leave an address in
+// the flags, of which the kernel crashed.
 const defaultCPU = "max,-cx16"
 
 // ErrUnavailable means that this computer lacks a program or a file that the machine needs; tests skip.
