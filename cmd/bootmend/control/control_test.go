@@ -731,6 +731,26 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// TestLargeLog hands a log in that waits for the server's word to go on, with a challenge that has grown old meanwhile.
+func TestLargeLog(t *testing.T) {
+	s := newSite(t, "", Options{})
+	c, run := s.machine("A")
+	if _, err := c.Hello(context.Background()); err != nil { // its answer brings the next challenge
+		t.Fatal(err)
+	}
+	s.now = func() time.Time { return time.Now().Add(2 * challengeAge) }
+	log := append(logOf(run, remediate.OutcomeHealed), bytes.Repeat([]byte(" "), fleet.MaxReport-2000)...)
+	if err := c.Report(context.Background(), log); err != nil {
+		t.Fatal(err)
+	}
+	if kept := s.logs()[run.Name()]; !bytes.Equal(kept, log) || s.counts.refused != 1 {
+		t.Errorf("%d bytes of %d are kept, %d requests were refused", len(kept), len(log), s.counts.refused)
+	}
+	if err := c.Report(context.Background(), append(log, make([]byte, 2000)...)); err == nil || !strings.Contains(err.Error(), "413") {
+		t.Errorf("more than a log has: %v", err)
+	}
+}
+
 // TestTryingAllIDs asks for many keys with the token of a stick that was found.
 func TestTryingAllIDs(t *testing.T) {
 	s := newSite(t, "", Options{})
