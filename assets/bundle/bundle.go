@@ -68,7 +68,7 @@ func Open(r io.ReaderAt, size int64) (*Bundle, error) {
 	}
 	for _, name := range required {
 		if b.entries[name] == nil {
-			return nil, fmt.Errorf("boot bundle: no %s in it: not a bundle of this program", name)
+			return nil, fmt.Errorf("boot bundle: no %s in it: not a bundle of this program, or of an earlier version: make it again", name)
 		}
 	}
 	if n := b.entries[ManifestJSON].UncompressedSize64; n > maxManifest {
