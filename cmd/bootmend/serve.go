@@ -86,7 +86,8 @@ passphrase is asked for at each machine.
 With --with-control this program is also what "bootmend control" is, whose help tells the rest: the machines
 ask it for their keys, one by one and over TLS, so that nothing of --keys is among the boot files and nobody
 types a passphrase at a machine; their logs come in, a table and a page show them, and people approve, pause
-and type keys there. It answers on the same interface, on TCP port 8443.
+and type keys there. It answers on the same interface, on TCP port 8443, with the certificate of --tls-cert
+where there is one.
 
 For a bench or a cable that has no DHCP server, give the interface a fixed address, and --dhcp-range the
 addresses to hand out: for an hour each, with no router and no name server. It looks for another DHCP
@@ -168,6 +169,10 @@ func (o *serveOptions) checkControl(f *pflag.FlagSet) error {
 		return usagef("serve: --recipient and --expires seal keys for the boot files, and with --with-control none are in them: leave them out, or seal the keys first (bootmend keys seal)")
 	}
 	o.server.haltAfterSet = f.Changed("halt-after")
+	if !f.Changed("listen") {
+		o.server.listen = "" // on the interface alone
+	}
+	o.server.cert, o.server.certKey = o.cert, o.certKey
 	// The keys are the control server's.
 	o.server.keys, o.server.keyFilter, o.server.passphraseFile = o.keys, o.keyFilter, o.vault.passphraseFile
 	o.keys, o.keyFilter, o.vault.passphraseFile = nil, keyFilter{}, ""
@@ -192,7 +197,7 @@ func runServe(ctx context.Context, out, messages io.Writer, opts *serveOptions) 
 	}
 	lines, run := &lineWriter{w: out}, func(serve func(context.Context) error) error { return serve(ctx) }
 	if opts.withControl {
-		if opts.server.listen == defaultListen {
+		if opts.server.listen == "" {
 			opts.server.listen = address.String() + defaultListen
 		}
 		c, err := newControlServer(ctx, out, messages, &opts.server)
